@@ -1,0 +1,230 @@
+"""The one small interface behind which every language model runs.
+
+An engine continues one prompt n times. What it produces arrives as *pieces*: a piece belongs to one of the n choices and
+carries the text, the tokens and the log-probabilities that are new since the piece before. Engines that stream send many
+pieces, those that do not send one; the reader need not know which. Leaving the generation's ``async with`` block, by
+whatever way, cancels everything that still runs, upstream requests included.
+
+Tokens are counted by the engine itself. Where a request was cut before the engine told its count, the pieces count what
+was seen, and say so by ``estimated``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, Self
+
+from fathom.errors import EngineError, UsageError
+from fathom.records import Message
+
+__all__ = [
+    "Engine",
+    "EngineCapability",
+    "EngineTraits",
+    "Finish",
+    "Generation",
+    "Pace",
+    "Piece",
+    "Price",
+    "Prompt",
+    "Request",
+    "Sampling",
+    "Span",
+]
+
+
+class EngineCapability(StrEnum):
+    """What an engine can do beyond continuing a chat prompt."""
+
+    LOGPROBS = "logprobs"  # log-probabilities of the sampled tokens
+    PREFIX = "prefix"  # continues a given beginning of the assistant's turn
+    TOKENS = "tokens"  # takes and gives token ids, so that a continuation is exact
+    MANY = "many"  # continues one prompt n times in one request, reading it once
+    SCHEMA = "schema"  # constrains the output to a JSON schema
+    SEED = "seed"  # the same seed gives the same text (to the extent that its docstring states)
+    EMBEDDING = "embedding"  # embeds text
+
+
+class Finish(StrEnum):
+    """Why a choice ended."""
+
+    STOP = "stop"  # the model ended its turn, or a stop string was met
+    LENGTH = "length"  # max_tokens, or the context is full
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of text; ``tokens`` are its ids where an engine gave them (empty: to be tokenised)."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Chat messages, and the beginning of the assistant's turn that is to be continued (``prefix``, may be empty)."""
+
+    messages: tuple[Message, ...]
+    prefix: tuple[Span, ...] = ()
+
+    @property
+    def prefix_text(self) -> str:
+        return "".join(span.text for span in self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. None leaves the choice to the engine; ``extra`` is passed to a server as it is."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    schema: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        bounds = (("temperature", 0.0, 100.0), ("top_p", 0.0, 1.0), ("min_p", 0.0, 1.0))
+        for name, low, high in bounds:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # false for NaN too
+                raise UsageError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
+        if self.top_k is not None and self.top_k < 0:
+            raise UsageError(f"top_k must be 0 (off) or more, not {self.top_k!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Continue ``prompt`` n times, each by at most ``max_tokens`` tokens. Choice i draws with seed ``seed + i``."""
+
+    prompt: Prompt
+    n: int = 1
+    max_tokens: int = 256
+    sampling: Sampling = Sampling()
+    seed: int | None = None
+    stream: bool = True  # False allows an engine to send each choice whole: cheaper, but a cut choice is lost
+
+
+@dataclass(slots=True)
+class Piece:
+    """What is new of choice ``index``.
+
+    ``logprobs`` has one natural-log probability per new token where asked for. ``top_logprobs`` has, per new token, the
+    most likely tokens with theirs. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that a
+    server splits off). ``prompt_tokens`` counts the prompt as read anew for this choice and ``reused_tokens`` what was taken from a cache; both come
+    once per choice at most. The last piece of a choice has ``finish``, with ``error`` where that is ``failed``.
+    """
+
+    index: int
+    text: str = ""
+    tokens: int = 0
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    top_logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
+    reasoning: str = ""
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    estimated: bool = False
+    finish: Finish | None = None
+    error: EngineError | None = None
+
+
+class Generation(Protocol):
+    """A running request: ``async with engine.generate(request) as generation: async for piece in generation: …``
+
+    Exactly one piece with ``finish`` comes for every choice that is read to its end. A choice that fails comes to its
+    end with ``Finish.FAILED`` and its error and costs nothing but itself.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[Piece]: ...
+
+    def cancel(self, index: int) -> None:
+        """End choice ``index`` now; its last piece (``Finish.CANCELLED``) follows at once. The others go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens, read (``prompt``) and generated (``completion``)."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def cost(self, prompt_tokens: int, tokens: int) -> float:
+        """In dollars."""
+        return (self.prompt * prompt_tokens + self.completion * tokens) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast an engine runs on this machine, measured.
+
+    ``read_seconds`` is the time to read one prompt token; ``step_seconds[w]`` the time of one step in which w sequences
+    advance by one token each (widths ascending; between two measured widths it is interpolated).
+    """
+
+    read_seconds: float
+    step_seconds: Mapping[int, float]
+
+    def step(self, width: int) -> float:
+        """Seconds of one step at ``width``, interpolated linearly, extrapolated in proportion."""
+        known = sorted(self.step_seconds)
+        if width <= known[0]:
+            return self.step_seconds[known[0]]
+        for low, high in zip(known, known[1:], strict=False):
+            if width <= high:
+                share = (width - low) / (high - low)
+                return self.step_seconds[low] * (1 - share) + self.step_seconds[high] * share
+        return self.step_seconds[known[-1]] * width / known[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """What is fixed about an engine and its model.
+
+    ``room`` is the number of sequences that run well together; None where the server decides. ``parameters`` counts the
+    model's weights (0 where unknown) and gives the FLOPs estimate, 2 per parameter and token.
+    """
+
+    model: str
+    context_length: int | None = None
+    capabilities: frozenset[EngineCapability] = frozenset()
+    max_width: int | None = None
+    room: int | None = None
+    parameters: int = 0
+    bytes_per_token: int = 0  # of the cache that a sequence holds
+    price: Price | None = None
+    version: str = ""
+
+
+class Engine(Protocol):
+    """A language model that can be run."""
+
+    @property
+    def traits(self) -> EngineTraits: ...
+
+    def generate(self, request: Request) -> Generation: ...
+
+    async def count(self, prompt: Prompt) -> int | None:
+        """Tokens of the prompt by the engine's own tokeniser, or None where it cannot tell without a call."""
+
+    async def pace(self) -> Pace | None:
+        """The measured speed, from the kept measurement or by a short one at first use; None for remote servers."""
+
+    async def warm(self, prompt: Prompt) -> None:
+        """Read a prompt ahead, so that prompts that begin with it start sooner. May do nothing."""
+
+    async def aclose(self) -> None:
+        """Free everything. Idempotent."""

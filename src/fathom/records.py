@@ -1,0 +1,190 @@
+"""What is said and what comes back: problems, trajectories, candidates, receipts, results. All of them are plain values.
+
+A *problem* is what was asked. A *trajectory* is one line of thought of a model on it, immutable: growing it makes a new
+one with the same id. A *candidate* is an answer as the receipt lists it. The *receipt* is the account of a run: what was
+spent, on what, and why it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from fathom.errors import UsageError
+
+__all__ = [
+    "Candidate",
+    "Message",
+    "Problem",
+    "Receipt",
+    "Result",
+    "Spent",
+    "StopReason",
+    "Trajectory",
+    "Update",
+]
+
+
+class StopReason(StrEnum):
+    """Why a run ended."""
+
+    DECIDED = "decided"  # no likely outcome of the remaining budget could change the answer
+    VERIFIED = "verified"
+    CONVERGED = "converged"
+    EXHAUSTED = "exhausted"  # the strategy ran to its end
+    DEADLINE = "deadline"
+    TOKENS = "tokens"
+    COST = "cost"
+    MEMORY = "memory"
+    CALLS = "calls"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat. ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What was asked: chat messages, or for a recursive model the puzzle as the text of the only message."""
+
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def of(cls, prompt: str | Problem | Iterable[Message | Mapping[str, str]]) -> Problem:
+        """From a string, or from chat messages in the OpenAI form. Raises UsageError on anything else."""
+        if isinstance(prompt, Problem):
+            return prompt
+        if isinstance(prompt, str):
+            if not prompt.strip():
+                raise UsageError("the prompt is empty")
+            return cls((Message("user", prompt),))
+        messages = tuple(_message(item) for item in prompt)
+        if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
+            raise UsageError("the messages must end with a user message that is not empty")
+        return cls(messages)
+
+    @property
+    def text(self) -> str:
+        """The last user message: the question itself."""
+        return self.messages[-1].content
+
+
+def _message(item: Message | Mapping[str, str]) -> Message:
+    if isinstance(item, Message):
+        return item
+    if not isinstance(item, Mapping) or not isinstance(item.get("content"), str):
+        raise UsageError(f"a message is a mapping with 'role' and a string 'content', not {item!r:.80}")
+    if item.get("role") not in ("system", "developer", "user", "assistant"):
+        raise UsageError(f"a message's role is system, user or assistant, not {item.get('role')!r}")
+    return Message(item["role"], item["content"])
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One line of thought.
+
+    ``depth`` counts the units spent on it (tokens of a language model, supervision steps of a recursive one). ``text`` is
+    what it has so far: the reasoning, or the decoded board. ``answer`` is None until it was concluded. ``finished`` tells
+    that it came to its own end (the model ended its turn, or halted); one that was cut is not finished even when it was
+    concluded afterwards. ``logprobs`` has one natural-log probability per generated token where the engine gives them.
+    ``value`` is the model's own estimate that it will be right (a value head), where it has one. ``state`` belongs to the
+    reasoner alone. ``reason`` says how it ended (``stop``, ``length``, ``cut``, ``halted``, ``converged``, ``looped``, ``failed``).
+    """
+
+    id: int
+    parent: int | None = None
+    depth: int = 0
+    text: str = ""
+    answer: str | None = None
+    finished: bool = False
+    reason: str = ""
+    logprobs: tuple[float, ...] = ()
+    value: float | None = None
+    error: str | None = None
+    state: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Mean log-probability per token, or None without log-probabilities."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A distinct answer as the receipt lists it: how many trajectories gave it, its score, whether any of them finished."""
+
+    answer: str
+    votes: float
+    score: float | None = None
+    finished: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Everything that was spent, cancelled and rejected work included.
+
+    ``tokens`` counts generated tokens of all roles; ``prompt_tokens`` those read, ``reused_tokens`` those taken from a
+    cache instead. ``estimated_tokens`` of the generated ones were counted by what was seen, because the engine was cut
+    before it told. ``width`` and ``depth`` are the most trajectories and the deepest one; ``memory_bytes`` is the peak held
+    by trajectories; ``flops`` an estimate; ``cost`` in dollars, None where a price is unknown.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    tokens_by_role: Mapping[str, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    estimated_tokens: int = 0
+    calls: int = 0
+    width: int = 0
+    depth: int = 0
+    memory_bytes: int = 0
+    flops: float = 0.0
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The account of one run. ``notes`` tell what a person should know: a tie, lost samples, a judge that failed."""
+
+    answer: str
+    confidence: float
+    stopped: StopReason
+    strategy: str
+    model: str
+    candidates: tuple[Candidate, ...]
+    spent: Spent
+    limits: Mapping[str, float]
+    seed: int
+    notes: tuple[str, ...] = ()
+    valid: bool | None = None  # what a verifier said of the answer, where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of ``fathom.solve``. ``text`` is the whole output of the trajectory that the answer came from."""
+
+    answer: str
+    confidence: float
+    receipt: Receipt
+    text: str = ""
+    trajectories: Sequence[Trajectory] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A better standing while a run goes on: the best answer so far, how sure, and the tally behind it."""
+
+    answer: str | None
+    confidence: float
+    candidates: tuple[Candidate, ...]
+    spent: Spent
+    running: int = 0
+    final: Result | None = None
