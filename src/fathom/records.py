@@ -1,8 +1,8 @@
-"""What is said and what comes back: problems, trajectories, candidates, receipts, results. All of them are plain values.
+"""What is said and what comes back: problems, trajectories, candidates, receipts, results. All are plain values.
 
-A *problem* is what was asked. A *trajectory* is one line of thought of a model on it, immutable: growing it makes a new
-one with the same id. A *candidate* is an answer as the receipt lists it. The *receipt* is the account of a run: what was
-spent, on what, and why it ended.
+A *problem* is what was asked. A *trajectory* is one line of thought of a model on it, immutable: growing it makes a
+new one with the same id. A *candidate* is an answer as the receipt lists it. The *receipt* is the account of a run:
+what was spent, on what, and why it ended.
 """
 
 from __future__ import annotations
@@ -90,12 +90,13 @@ def _message(item: Message | Mapping[str, str]) -> Message:
 class Trajectory:
     """One line of thought.
 
-    ``depth`` counts the units spent on it (tokens of a language model, supervision steps of a recursive one). ``text`` is
-    what it has so far: the reasoning, or the decoded board. ``answer`` is None until it was concluded. ``finished`` tells
-    that it came to its own end (the model ended its turn, or halted); one that was cut is not finished even when it was
-    concluded afterwards. ``logprobs`` has one natural-log probability per generated token where the engine gives them.
-    ``value`` is the model's own estimate that it will be right (a value head), where it has one. ``state`` belongs to the
-    reasoner alone. ``reason`` says how it ended (``stop``, ``length``, ``cut``, ``halted``, ``converged``, ``looped``, ``failed``).
+    ``depth`` counts the units spent on it (tokens of a language model, supervision steps of a recursive one).
+    ``text`` is what it has so far: the reasoning, or the decoded board. ``answer`` is None until it was concluded.
+    ``finished`` tells that it came to its own end (the model ended its turn, or halted); one that was cut is not
+    finished even when it was concluded afterwards. ``reason`` says how it ended (``stop``, ``length``, ``cut``,
+    ``halted``, ``converged``, ``looped``, ``failed``). ``logprobs`` has one natural-log probability per generated
+    token where the engine gives them. ``value`` is the model's own estimate that it will be right (a value head),
+    where it has one. ``state`` belongs to the reasoner alone.
     """
 
     id: int
@@ -118,7 +119,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A distinct answer as the receipt lists it: how many trajectories gave it, its score, whether any of them finished."""
+    """A distinct answer as the receipt lists it: its votes, its score, whether any trajectory behind it finished."""
 
     answer: str
     votes: float
@@ -130,10 +131,11 @@ class Candidate:
 class Spent:
     """Everything that was spent, cancelled and rejected work included.
 
-    ``tokens`` counts generated tokens of all roles; ``prompt_tokens`` those read, ``reused_tokens`` those taken from a
-    cache instead. ``estimated_tokens`` of the generated ones were counted by what was seen, because the engine was cut
-    before it told. ``width`` and ``depth`` are the most trajectories and the deepest one; ``memory_bytes`` is the peak held
-    by trajectories; ``flops`` an estimate; ``cost`` in dollars, None where a price is unknown.
+    ``tokens`` counts generated tokens of all roles; ``prompt_tokens`` those read, ``reused_tokens`` those taken from
+    a cache instead. ``estimated_tokens`` of the generated ones were counted by what was seen, because the engine was
+    cut before it told. ``width`` is the number of trajectories and ``depth`` that of the deepest one;
+    ``memory_bytes`` is the peak held by trajectories; ``flops`` an estimate; ``cost`` is in dollars, None where a
+    price is unknown.
     """
 
     seconds: float = 0.0

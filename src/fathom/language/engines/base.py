@@ -1,9 +1,9 @@
 """The one small interface behind which every language model runs.
 
-An engine continues one prompt n times. What it produces arrives as *pieces*: a piece belongs to one of the n choices and
-carries the text, the tokens and the log-probabilities that are new since the piece before. Engines that stream send many
-pieces, those that do not send one; the reader need not know which. Leaving the generation's ``async with`` block, by
-whatever way, cancels everything that still runs, upstream requests included.
+An engine continues one prompt n times. What it produces arrives as *pieces*: a piece belongs to one of the n choices
+and carries the text, the tokens and the log-probabilities that are new since the piece before. Engines that stream
+send many pieces, those that do not send one; the reader need not know which. Leaving the generation's ``async with``
+block, by whatever way, cancels everything that still runs, upstream requests included.
 
 Tokens are counted by the engine itself. Where a request was cut before the engine told its count, the pieces count what
 was seen, and say so by ``estimated``.
@@ -11,6 +11,7 @@ was seen, and say so by ``estimated``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -119,9 +120,10 @@ class Piece:
     """What is new of choice ``index``.
 
     ``logprobs`` has one natural-log probability per new token where asked for. ``top_logprobs`` has, per new token, the
-    most likely tokens with theirs. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that a
-    server splits off). ``prompt_tokens`` counts the prompt as read anew for this choice and ``reused_tokens`` what was taken from a cache; both come
-    once per choice at most. The last piece of a choice has ``finish``, with ``error`` where that is ``failed``.
+    most likely tokens with theirs. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that
+    a server splits off). ``prompt_tokens`` counts what was read anew of the prompt for this choice and
+    ``reused_tokens`` what was taken from a cache; both come once per choice at most. The last piece of a choice has
+    ``finish``, with ``error`` where that is ``failed``.
     """
 
     index: int
@@ -183,7 +185,7 @@ class Pace:
         known = sorted(self.step_seconds)
         if width <= known[0]:
             return self.step_seconds[known[0]]
-        for low, high in zip(known, known[1:], strict=False):
+        for low, high in itertools.pairwise(known):
             if width <= high:
                 share = (width - low) / (high - low)
                 return self.step_seconds[low] * (1 - share) + self.step_seconds[high] * share

@@ -1,0 +1,445 @@
+"""Budgets and the meter that enforces them.
+
+A :class:`Budget` says what may be spent. A :class:`Meter` is the one place where spending is counted and limits are
+enforced: work *leases* tokens before it starts, charges what it really used, and gives the rest back, so that any
+number of concurrent tasks can never spend more than the limit together. Meters nest: a child has limits of its own and
+charges its parents too, so a part of a run can be held to a part of the budget, and many runs to one purse.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+from fathom.errors import LimitError
+from fathom.records import Spent, StopReason
+
+__all__ = ["Budget", "Lease", "Meter", "parse_duration", "parse_size"]
+
+_DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|min|m|h)\s*", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
+_SIZE_UNITS |= {"tb": 10**12, "t": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)", re.IGNORECASE)
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds, from a number of seconds or from text as people write it: ``150ms``, ``2s``, ``1m30s``, ``1h``, ``2``.
+
+    Raises LimitError on anything else.
+    """
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return float(text)
+    stripped = str(text).strip()
+    try:
+        return float(stripped)
+    except ValueError:
+        pass
+    total, end = 0.0, 0
+    for match in _DURATION.finditer(stripped):
+        if match.start() != end:
+            break
+        total += float(match[1]) * _DURATION_UNITS[match[2].lower()]
+        end = match.end()
+    if end == 0 or end != len(stripped):
+        raise LimitError("seconds", f"cannot read {text!r} as a duration; write it like 150ms, 2s, 1m30s or 1h")
+    return total
+
+
+def parse_size(text: str | float) -> int:
+    """Bytes, from a number or from text: ``512MB`` (powers of 1000), ``2GiB`` (powers of 1024), ``64k``.
+
+    Raises LimitError on anything else.
+    """
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        if not math.isfinite(text):
+            raise LimitError("memory_bytes", f"memory_bytes must be a finite number of bytes, not {text!r}")
+        return int(text)
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None or match[2].lower() not in _SIZE_UNITS:
+        raise LimitError("memory_bytes", f"cannot read {text!r} as a size; write it like 512MB, 2GiB or 64k")
+    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What may be spent. None is unlimited.
+
+    ``seconds`` is a deadline on the wall clock, from the call; durations and sizes may be given as text. ``tokens`` are
+    generated tokens of all roles together, ``calls`` model calls, ``cost`` US dollars. ``width`` limits the number of
+    trajectories, ``depth`` the units of each (tokens of a language model, for which 0 is the direct answer without
+    reasoning; supervision steps of a recursive one), ``memory_bytes`` what trajectories hold at a time.
+
+    >>> Budget(seconds="1m30s", width=16, memory_bytes="2GiB").seconds
+    90.0
+
+    Raises LimitError, which names the limit, for limits that make no sense.
+    """
+
+    seconds: float | str | None = None
+    tokens: int | None = None
+    width: int | None = None
+    depth: int | None = None
+    memory_bytes: int | str | None = None
+    cost: float | None = None
+    calls: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", _positive("seconds", parse_duration(self.seconds)))
+        if self.memory_bytes is not None:
+            object.__setattr__(self, "memory_bytes", _whole("memory_bytes", parse_size(self.memory_bytes)))
+        if self.cost is not None:
+            object.__setattr__(self, "cost", _positive("cost", self.cost))
+        for name in ("tokens", "width", "calls"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _whole(name, value))
+        if self.depth is not None:
+            object.__setattr__(self, "depth", _whole("depth", self.depth, least=0))
+
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    def tightened(self, **limits: float | str | None) -> Budget:
+        """This budget with each given limit lowered to the given value where that is the stricter one."""
+        other = Budget(**limits)  # type: ignore[arg-type]
+        both = {name: min(value, self.limits().get(name, math.inf)) for name, value in other.limits().items()}
+        return replace(self, **both)  # type: ignore[arg-type]
+
+
+def _positive(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise LimitError(name, f"{name} must be a positive, finite number, not {value!r}")
+    return float(value)
+
+
+def _whole(name: str, value: float, least: int = 1) -> int:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not whole or value != int(value) or value < least:
+        raise LimitError(name, f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """The running sums behind a meter."""
+
+    tokens: int = 0
+    leased: int = 0
+    calls: int = 0
+    leased_calls: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    estimated_tokens: int = 0
+    width: int = 0
+    depth: int = 0
+    memory: int = 0
+    peak_memory: int = 0
+    flops: float = 0.0
+    cost: float = 0.0
+    leased_cost: float = 0.0
+    unpriced: bool = False
+
+
+class Meter:
+    """Enforces a budget and counts everything. Shareable by concurrent tasks and threads.
+
+    The clock starts with the meter. ``clock`` gives seconds and must be monotonic.
+    """
+
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        *,
+        parent: Meter | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.budget = budget or Budget()
+        self.parent = parent
+        self._clock: Callable[[], float] = clock or (parent._clock if parent else time.monotonic)
+        self.started = self._clock()
+        own = self.started + float(self.budget.seconds) if self.budget.seconds is not None else math.inf
+        self.deadline: float = min(own, parent.deadline if parent else math.inf)
+        self._lock: threading.RLock = parent._lock if parent else threading.RLock()
+        self._sum = _Ledger()
+        self._by_role: dict[str, int] = {}
+
+    def nested(self, budget: Budget) -> Meter:
+        """A meter with limits of its own whose spending counts here too."""
+        return Meter(budget, parent=self)
+
+    def _line(self) -> Iterator[Meter]:
+        meter: Meter | None = self
+        while meter is not None:
+            yield meter
+            meter = meter.parent
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this meter started."""
+        return self._clock() - self.started
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the nearest deadline, infinite where there is none, never negative."""
+        return max(0.0, self.deadline - self._clock())
+
+    @property
+    def tokens_left(self) -> float:
+        """Tokens neither spent nor leased under the tightest limit of this meter and its parents; may be infinite."""
+        with self._lock:
+            left = math.inf
+            for meter in self._line():
+                if meter.budget.tokens is not None:
+                    left = min(left, meter.budget.tokens - meter._sum.tokens - meter._sum.leased)
+            return max(0.0, left)
+
+    @property
+    def remaining(self) -> Mapping[str, float]:
+        """What is left of each limit that is set here or above, by name."""
+        with self._lock:
+            left: dict[str, float] = {}
+            for meter in self._line():
+                spent, budget = meter._sum, meter.budget
+                now: dict[str, tuple[float | None, float]] = {
+                    "tokens": (budget.tokens, spent.tokens + spent.leased),
+                    "calls": (budget.calls, spent.calls + spent.leased_calls),
+                    "cost": (budget.cost, spent.cost + spent.leased_cost),
+                    "width": (budget.width, spent.width),
+                    "memory_bytes": (budget.memory_bytes, spent.memory),  # type: ignore[dict-item]
+                }
+                for name, (limit, used) in now.items():
+                    if limit is not None:
+                        left[name] = min(left.get(name, math.inf), max(0.0, limit - used))
+            if math.isfinite(self.deadline):
+                left["seconds"] = self.seconds_left
+            return left
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The tightest limits in force, own and inherited, by name."""
+        limits: dict[str, float] = {}
+        for meter in self._line():
+            for name, value in meter.budget.limits().items():
+                limits[name] = min(limits.get(name, math.inf), value)
+        return limits
+
+    @property
+    def spent(self) -> Spent:
+        """What was spent so far through this meter."""
+        with self._lock:
+            total = self._sum
+            return Spent(
+                seconds=self.elapsed,
+                tokens=total.tokens,
+                tokens_by_role=dict(self._by_role),
+                prompt_tokens=total.prompt_tokens,
+                reused_tokens=total.reused_tokens,
+                estimated_tokens=total.estimated_tokens,
+                calls=total.calls,
+                width=total.width,
+                depth=total.depth,
+                memory_bytes=total.peak_memory,
+                flops=total.flops,
+                cost=None if total.unpriced else total.cost,
+            )
+
+    @property
+    def exhausted(self) -> StopReason | None:
+        """The limit that is used up, if any: nothing more may be started."""
+        if self._clock() >= self.deadline:
+            return StopReason.DEADLINE
+        with self._lock:
+            for meter in self._line():
+                spent, budget = meter._sum, meter.budget
+                if budget.tokens is not None and spent.tokens >= budget.tokens:
+                    return StopReason.TOKENS
+                if budget.calls is not None and spent.calls >= budget.calls:
+                    return StopReason.CALLS
+                if budget.cost is not None and spent.cost >= budget.cost:
+                    return StopReason.COST
+        return None
+
+    def lease(self, tokens: int, *, calls: int = 1, prompt_tokens: int = 0, price: Pricing | None = None) -> Lease:
+        """Set aside up to ``tokens`` generated tokens, and ``calls`` model calls, for work that is about to start.
+
+        The lease may grant fewer tokens (``lease.tokens``), down to none when a limit leaves no room; then nothing may
+        be started. Where there is a cost limit, ``price`` turns what is left of it into tokens; a cost limit without a
+        known price is refused with LimitError, since it could not be kept.
+        """
+        with self._lock:
+            granted = min(tokens, self.tokens_left)
+            refused: StopReason | None = StopReason.TOKENS if granted < tokens else None
+            for meter in self._line():
+                spent, budget = meter._sum, meter.budget
+                if budget.calls is not None and spent.calls + spent.leased_calls + calls > budget.calls:
+                    granted, refused = 0, StopReason.CALLS
+                if budget.cost is not None:
+                    affordable = _affordable(budget.cost - spent.cost - spent.leased_cost, prompt_tokens, price)
+                    if affordable < granted:
+                        granted, refused = affordable, StopReason.COST
+            whole = int(granted)
+            if whole <= 0:
+                return Lease(self, 0, 0, 0.0, price, refused)
+            worth = price.cost(prompt_tokens, whole) if price else 0.0
+            self._set_aside(whole, calls, worth)
+            return Lease(self, whole, calls, worth, price, refused)
+
+    def _set_aside(self, tokens: int, calls: int, cost: float) -> None:
+        with self._lock:
+            for meter in self._line():
+                meter._sum.leased += tokens
+                meter._sum.leased_calls += calls
+                meter._sum.leased_cost += cost
+
+    def charge(
+        self,
+        role: str,
+        *,
+        tokens: int = 0,
+        prompt_tokens: int = 0,
+        reused_tokens: int = 0,
+        estimated_tokens: int = 0,
+        flops: float = 0.0,
+        cost: float | None = 0.0,
+        calls: int = 0,
+    ) -> None:
+        """Count what was really spent, by role (``sample``, ``conclude``, ``judge`` …); ``cost`` None is unknown."""
+        with self._lock:
+            for meter in self._line():
+                total = meter._sum
+                total.tokens += tokens
+                total.prompt_tokens += prompt_tokens
+                total.reused_tokens += reused_tokens
+                total.estimated_tokens += estimated_tokens
+                total.calls += calls
+                total.flops += flops
+                if cost is None:
+                    total.unpriced = True
+                else:
+                    total.cost += cost
+                if tokens:
+                    meter._by_role[role] = meter._by_role.get(role, 0) + tokens
+
+    def observe(self, *, width: int = 0, depth: int = 0) -> None:
+        """Count ``width`` new trajectories, and note the depth of one."""
+        with self._lock:
+            for meter in self._line():
+                meter._sum.width += width
+                meter._sum.depth = max(meter._sum.depth, depth)
+
+    def fits(self, memory_bytes: int) -> bool:
+        """Whether so much more memory may be held."""
+        with self._lock:
+            return all(
+                meter.budget.memory_bytes is None or meter._sum.memory + memory_bytes <= int(meter.budget.memory_bytes)
+                for meter in self._line()
+            )
+
+    @contextmanager
+    def holding(self, memory_bytes: int) -> Iterator[None]:
+        """Count memory that is held during the block."""
+        self._hold(memory_bytes)
+        try:
+            yield
+        finally:
+            self._hold(-memory_bytes)
+
+    def _hold(self, memory_bytes: int) -> None:
+        with self._lock:
+            for meter in self._line():
+                meter._sum.memory += memory_bytes
+                meter._sum.peak_memory = max(meter._sum.peak_memory, meter._sum.memory)
+
+
+class Pricing(Protocol):
+    """What tokens cost; see fathom.language.engines.base.Price."""
+
+    def cost(self, prompt_tokens: int, tokens: int) -> float:
+        """In dollars."""
+
+
+def _affordable(dollars: float, prompt_tokens: int, price: Pricing | None) -> float:
+    """How many tokens can be generated for so much money, the reading of the prompt paid."""
+    if price is None:
+        raise LimitError("cost", "a cost limit needs a price: give the model one, e.g. price=Price(0.15, 0.60)")
+    left = dollars - price.cost(prompt_tokens, 0)
+    each = price.cost(0, 1_000_000) / 1_000_000
+    if left < 0:
+        return 0.0
+    return left / each if each > 0 else math.inf
+
+
+class Lease:
+    """Tokens and money set aside for one piece of work: charge what it really uses; closing gives the rest back.
+
+    ``tokens`` is what was granted; ``refused`` names the limit that made it less than what was asked, if any did.
+    """
+
+    __slots__ = ("_calls_left", "_cost_left", "_meter", "_price", "_tokens_left", "refused", "tokens")
+
+    def __init__(
+        self, meter: Meter, tokens: int, calls: int, cost: float, price: Pricing | None, refused: StopReason | None
+    ) -> None:
+        self._meter = meter
+        self._price = price
+        self._tokens_left = tokens
+        self._calls_left = calls
+        self._cost_left = cost
+        self.tokens = tokens
+        self.refused = refused
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def left(self) -> int:
+        """Tokens of this lease that are not used yet."""
+        return self._tokens_left
+
+    def charge(
+        self,
+        role: str,
+        *,
+        tokens: int = 0,
+        prompt_tokens: int = 0,
+        reused_tokens: int = 0,
+        estimated_tokens: int = 0,
+        flops: float = 0.0,
+        calls: int = 0,
+    ) -> None:
+        """Count real spending, as Meter.charge does, against what this lease has set aside."""
+        cost = self._price.cost(prompt_tokens + reused_tokens, tokens) if self._price else None
+        self._release(min(tokens, self._tokens_left), min(calls, self._calls_left), min(cost or 0.0, self._cost_left))
+        self._meter.charge(
+            role,
+            tokens=tokens,
+            prompt_tokens=prompt_tokens,
+            reused_tokens=reused_tokens,
+            estimated_tokens=estimated_tokens,
+            flops=flops,
+            cost=cost,
+            calls=calls,
+        )
+
+    def close(self) -> None:
+        """Give back what was not used. Idempotent."""
+        self._release(self._tokens_left, self._calls_left, self._cost_left)
+
+    def _release(self, tokens: int, calls: int, cost: float) -> None:
+        if tokens or calls or cost:
+            self._tokens_left -= tokens
+            self._calls_left -= calls
+            self._cost_left -= cost
+            self._meter._set_aside(-tokens, -calls, -cost)
