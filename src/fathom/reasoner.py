@@ -1,7 +1,7 @@
 """The protocol that both families of models fulfil, and all that a search knows of either.
 
-A *reasoner* is a fixed model. For one problem it opens a *session*, in which trajectories are started, grown by units of
-depth, forked, and concluded at any time: a language model is made to state its final answer from the reasoning that it
+A *reasoner* is a fixed model. For one problem it opens a *session*, in which trajectories are started, grown by units
+of depth, forked, and concluded at any time: a language model is made to state its final answer from the reasoning it
 has so far, a recursive model decodes its latent state. Because every trajectory can be concluded at any time, every
 search built on this protocol is anytime.
 """
