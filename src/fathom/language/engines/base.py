@@ -105,7 +105,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Continue ``prompt`` n times, each by at most ``max_tokens`` tokens. Choice i draws with seed ``seed + i``."""
+    """Continue ``prompt`` n times, each by at most ``max_tokens`` tokens. Choice i draws with seed ``seed + i``.
+
+    ``deadline`` is a time on the clock of ``time.monotonic``. It tells an engine what is not worth beginning, such as a
+    retry after it, and a remote engine gives up what a server still owes by then.
+    """
 
     prompt: Prompt
     n: int = 1
@@ -113,17 +117,19 @@ class Request:
     sampling: Sampling = Sampling()
     seed: int | None = None
     stream: bool = True  # False allows an engine to send each choice whole: cheaper, but a cut choice is lost
+    deadline: float | None = None
 
 
 @dataclass(slots=True)
 class Piece:
     """What is new of choice ``index``.
 
-    ``logprobs`` has one natural-log probability per new token where asked for. ``top_logprobs`` has, per new token, the
-    most likely tokens with theirs. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that
-    a server splits off). ``prompt_tokens`` counts what was read anew of the prompt for this choice and
-    ``reused_tokens`` what was taken from a cache; both come once per choice at most. The last piece of a choice has
-    ``finish``, with ``error`` where that is ``failed``.
+    ``tokens`` counts the new ones; a last piece may correct what the pieces before it counted, even downwards, so that
+    the sum is what the engine charged. ``logprobs`` has one natural-log probability per new token where asked for.
+    ``top_logprobs`` has, per new token, the most likely tokens with theirs. ``reasoning`` is text of a separate
+    reasoning channel (``<think>`` sections that a server splits off). ``prompt_tokens`` counts what was read anew of
+    the prompt for this choice and ``reused_tokens`` what was taken from a cache; both come once per choice at most. The
+    last piece of a choice has ``finish``, with ``error`` where that is ``failed``.
     """
 
     index: int
