@@ -69,7 +69,7 @@ def _append_body(url: str, partial: PartialFile, report: Callable[[int], None]) 
             partial.truncate(0)
         while True:
             try:
-                chunk = response.read(_CHUNK_BYTES)
+                chunk = response.read1(_CHUNK_BYTES)  # what is there, so that a kill loses none of it
             except _NETWORK_ERRORS as error:
                 return str(error) or type(error).__name__
             if not chunk:
