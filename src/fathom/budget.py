@@ -13,7 +13,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -169,6 +168,7 @@ class Meter:
         own = self.started + float(self.budget.seconds) if self.budget.seconds is not None else math.inf
         self.deadline: float = min(own, parent.deadline if parent else math.inf)
         self._lock: threading.RLock = parent._lock if parent else threading.RLock()
+        self.refused: StopReason | None = None  # the limit that last left a lease without a token
         self._sum = _Ledger()
         self._by_role: dict[str, int] = {}
 
@@ -288,6 +288,7 @@ class Meter:
                         granted, refused = affordable, StopReason.COST
             whole = int(granted)
             if whole <= 0:
+                self.refused = refused
                 return Lease(self, 0, 0, 0.0, price, refused)
             worth = price.cost(prompt_tokens, whole) if price else 0.0
             self._set_aside(whole, calls, worth)
@@ -344,16 +345,8 @@ class Meter:
                 for meter in self._line()
             )
 
-    @contextmanager
-    def holding(self, memory_bytes: int) -> Iterator[None]:
-        """Count memory that is held during the block."""
-        self._hold(memory_bytes)
-        try:
-            yield
-        finally:
-            self._hold(-memory_bytes)
-
-    def _hold(self, memory_bytes: int) -> None:
+    def hold(self, memory_bytes: int) -> None:
+        """Count memory that trajectories hold from now on; a negative number frees it."""
         with self._lock:
             for meter in self._line():
                 meter._sum.memory += memory_bytes
@@ -384,12 +377,12 @@ class Lease:
     ``tokens`` is what was granted; ``refused`` names the limit that made it less than what was asked, if any did.
     """
 
-    __slots__ = ("_calls_left", "_cost_left", "_meter", "_price", "_tokens_left", "refused", "tokens")
+    __slots__ = ("_calls_left", "_cost_left", "_price", "_tokens_left", "meter", "refused", "tokens")
 
     def __init__(
         self, meter: Meter, tokens: int, calls: int, cost: float, price: Pricing | None, refused: StopReason | None
     ) -> None:
-        self._meter = meter
+        self.meter = meter
         self._price = price
         self._tokens_left = tokens
         self._calls_left = calls
@@ -422,7 +415,7 @@ class Lease:
         """Count real spending, as Meter.charge does, against what this lease has set aside."""
         cost = self._price.cost(prompt_tokens + reused_tokens, tokens) if self._price else None
         self._release(min(tokens, self._tokens_left), min(calls, self._calls_left), min(cost or 0.0, self._cost_left))
-        self._meter.charge(
+        self.meter.charge(
             role,
             tokens=tokens,
             prompt_tokens=prompt_tokens,
@@ -442,4 +435,4 @@ class Lease:
             self._tokens_left -= tokens
             self._calls_left -= calls
             self._cost_left -= cost
-            self._meter._set_aside(-tokens, -calls, -cost)
+            self.meter._set_aside(-tokens, -calls, -cost)

@@ -86,7 +86,9 @@ class MissingDependency(FathomError, ImportError):
     """An optional package is missing. ``extra`` is the extra of this distribution that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'fathom-inference[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the package {package!r}; install it with: pip install 'fathom-inference[{extra}]'"
+        )
         self.package = package
         self.extra = extra
 

@@ -8,7 +8,7 @@ search built on this protocol is anytime.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -24,6 +24,7 @@ class Capability(StrEnum):
 
     LOGPROBS = "logprobs"  # log-probabilities of what it generates
     STEPS = "steps"  # stops at the end of a reasoning step
+    EXTEND = "extend"  # goes on when it would have ended by itself
     FORK = "fork"  # several continuations of one unfinished trajectory
     REVISE = "revise"  # a new attempt that sees an earlier one and what was found wrong with it
     VALUE = "value"  # an own estimate of being right, per trajectory
@@ -69,14 +70,14 @@ class Session(Protocol):
     def reserve(self, width: int) -> Reserve:
         """What concluding ``width`` trajectories will take."""
 
-    def expand(self, expansion: Expansion, meter: Meter) -> AsyncIterator[Trajectory]:
+    def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
         """Grow trajectories; each is given back once, as it finishes, reaches its units, fails, or is stopped.
 
         One that failed has ``reason == "failed"`` and its ``error``. One for which a limit left nothing is not given
         back at all.
         """
 
-    def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncIterator[Trajectory]:
+    def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         """State the final answer of each from what it has so far; each is given back once, with ``answer`` set."""
 
     def stop(self) -> None:

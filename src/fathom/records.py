@@ -96,7 +96,8 @@ class Trajectory:
     finished even when it was concluded afterwards. ``reason`` says how it ended (``stop``, ``length``, ``cut``,
     ``halted``, ``converged``, ``looped``, ``failed``). ``logprobs`` has one natural-log probability per generated
     token where the engine gives them. ``value`` is the model's own estimate that it will be right (a value head),
-    where it has one. ``state`` belongs to the reasoner alone.
+    where it has one. ``key`` is what the answer means: trajectories with equal keys gave the same answer; ``parsed`` is
+    False for an answer whose meaning could not be made out. ``state`` belongs to the reasoner alone.
     """
 
     id: int
@@ -104,6 +105,8 @@ class Trajectory:
     depth: int = 0
     text: str = ""
     answer: str | None = None
+    key: str = ""
+    parsed: bool = True
     finished: bool = False
     reason: str = ""
     logprobs: tuple[float, ...] = ()

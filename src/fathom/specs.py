@@ -48,7 +48,9 @@ def _write(value: Any) -> str:
     if isinstance(value, str):
         plain = re.fullmatch(r"[A-Za-z_][\w.:/@-]*", value) and value.lower() not in _CONSTANTS
         return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return {True: "true", False: "false", None: "none"}[value] if value in (True, False, None) else str(value)
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 class _Parser:
@@ -202,6 +204,12 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+    def spec_of(self, built: T) -> Spec:
+        """The spec that builds an equal object: its name, and the options that are not as by default."""
+        entry = next(entry for entry in self._entries.values() if entry.build is type(built))
+        given = ((f.name, getattr(built, f.name)) for f in entry.options if getattr(built, f.name) != f.default)
+        return Spec(entry.name, dict(given))
 
     def build(self, spec: str | Spec) -> T:
         """Build what the spec names. Raises SpecError for an unknown name or option, or a value that does not fit."""

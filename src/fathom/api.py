@@ -1,0 +1,93 @@
+"""The front door: open a model, solve a problem within a budget, or watch the answer firm up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Any
+
+from fathom import portal
+from fathom.budget import Budget, Meter
+from fathom.errors import SpecError, UsageError
+from fathom.judges.registry import make_judge
+from fathom.models import open_model
+from fathom.reasoner import Reasoner
+from fathom.records import Message, Problem, Result, Update
+from fathom.run import Run
+from fathom.search import STRATEGIES, Strategy
+from fathom.specs import parse_pipeline
+
+__all__ = ["asolve", "open", "prepare_run", "solve", "stream"]
+
+Prompt = str | Problem | Iterable[Message | Mapping[str, str]]
+
+DEFAULT_STRATEGY = "vote"
+
+
+def open(uri: str = "embedded", **options: Any) -> Reasoner:
+    """Open a model by name or URI, see ``fathom models``; ready to answer when this returns.
+
+    ``options`` go to the kind of model, e.g. ``form="code"`` or ``api_key=…``. Raises UnknownModel, MissingDependency,
+    DownloadError, ModelFileError.
+    """
+    return portal.call(open_model(uri, **options))
+
+
+def strategy_of(strategy: str | Strategy | None, verify: Any = None) -> Strategy:
+    """The strategy that a spec string names. A verifier given apart goes into it, or makes it a best-of-n."""
+    judge = make_judge(verify)
+    if strategy is None:
+        strategy = "best-of-n" if judge is not None else DEFAULT_STRATEGY
+    if isinstance(strategy, str):
+        specs = parse_pipeline(strategy)
+        if len(specs) > 1:
+            raise SpecError(f"cannot run a pipeline yet: {strategy!r}")
+        strategy = STRATEGIES.build(specs[0])
+    return strategy if judge is None else strategy.judged_by(judge)
+
+
+def prepare_run(
+    model: Reasoner,
+    prompt: Prompt,
+    *,
+    strategy: str | Strategy | None = None,
+    within: str | float | None = None,
+    budget: Budget | Meter | None = None,
+    verify: Any = None,
+    seed: int = 0,
+) -> Run:
+    """Check everything that can be checked before anything is spent. The clock starts when this returns."""
+    if within is not None:
+        if budget is not None:
+            raise UsageError("give either within or budget; a budget has its deadline in seconds")
+        budget = Budget(seconds=within)
+    return Run(model, Problem.of(prompt), strategy_of(strategy, verify), budget, seed=seed)
+
+
+async def asolve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
+    """The asynchronous twin of ``solve``. Cancelling it cancels everything that it started."""
+    reasoner = await open_model(model) if isinstance(model, str) else model
+    return await prepare_run(reasoner, prompt, **options).finish()
+
+
+def solve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
+    """Answer a prompt, or a list of chat messages, as well as the budget allows.
+
+    ``strategy`` is a name, a spec such as ``"best-of-n(width=16, judge=tests)"``, or a strategy object; ``within`` a
+    deadline such as ``"2s"``, or else ``budget`` a Budget; ``verify`` a verifier that decides when an answer is right;
+    ``seed`` makes sampling repeatable where the engine allows it.
+
+    Raises UsageError (and its kinds) for what makes no sense, NoAnswer where the budget ended before any answer, and
+    EngineError where the model could not be run. Interrupted by Ctrl-C it cancels everything and raises.
+    """
+    return portal.call(asolve(model, prompt, **options))
+
+
+async def stream(model: Reasoner | str, prompt: Prompt, **options: Any) -> AsyncGenerator[Update, None]:
+    """Solve, giving each better standing as it comes; the last update has ``final``, the result."""
+    reasoner = await open_model(model) if isinstance(model, str) else model
+    last: tuple[object, ...] | None = None
+    async for update in prepare_run(reasoner, prompt, **options).updates():
+        seen = (update.answer, update.confidence)
+        if update.final is not None or (update.answer is not None and seen != last):
+            last = seen
+            yield update

@@ -1,0 +1,119 @@
+"""A language model as a reasoner: an engine, how it is sampled, and what counts as its answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from fathom.budget import Meter
+from fathom.errors import LimitError, PromptTooLong
+from fathom.language.engines.base import Engine, EngineCapability, Pace, Prompt, Sampling
+from fathom.language.prompts import FORMS, AnswerForm, with_instruction
+from fathom.language.session import Habits, LanguageSession
+from fathom.reasoner import Capability
+from fathom.records import Message, Problem
+
+__all__ = ["LanguageModel"]
+
+DEFAULT_SAMPLING = Sampling(temperature=0.7)
+
+
+class LanguageModel:
+    """An engine seen as a reasoner: depth is reasoning tokens, width is samples.
+
+    ``form`` says what the answer is: a short result, code, or the whole text. ``sampling`` holds for all that is drawn;
+    what a search wants greedy is drawn at temperature 0.
+    """
+
+    def __init__(
+        self, engine: Engine, *, form: AnswerForm | str = AnswerForm.SHORT, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> None:
+        self.engine = engine
+        self.form = AnswerForm(form)
+        self.sampling = sampling
+        self._habits: dict[AnswerForm, Habits] = {form: Habits() for form in AnswerForm}
+        self._pace: Pace | None = None
+        self._warm: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"LanguageModel({self.name!r}, form={self.form.value!r})"
+
+    def using(self, *, form: AnswerForm | str | None = None, sampling: Sampling | None = None) -> LanguageModel:
+        """The same model with another answer form or sampling; the engine and what was learned are shared."""
+        other = LanguageModel(self.engine, form=form or self.form, sampling=sampling or self.sampling)
+        other._habits, other._pace, other._warm = self._habits, self._pace, self._warm
+        return other
+
+    @property
+    def name(self) -> str:
+        return self.engine.traits.model
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        has = self.engine.traits.capabilities
+        found = {Capability.REVISE}
+        if EngineCapability.LOGPROBS in has:
+            found.add(Capability.LOGPROBS)
+        if EngineCapability.PREFIX in has:
+            found |= {Capability.FORK, Capability.STEPS, Capability.EXTEND}
+        return frozenset(found)
+
+    @property
+    def max_width(self) -> int | None:
+        return self.engine.traits.max_width
+
+    async def prepare(self) -> None:
+        """Measure the engine's pace, or load the kept measurement, and read the instructions ahead. Idempotent."""
+        self._pace = self._pace or await self.engine.pace()
+        for form in (self.form,):
+            for words in dict.fromkeys((FORMS[form].think, FORMS[form].answer)):
+                if words and words not in self._warm:
+                    head = Prompt((Message("system", words),))
+                    await self.engine.warm(head)
+                    self._warm[words] = await self.engine.count(head) or 0
+
+    async def open(self, problem: Problem, meter: Meter, *, seed: int = 0) -> LanguageSession:
+        form = FORMS[self.form]
+        direct = meter.limits.get("depth") == 0
+        words = form.answer if direct else form.think
+        prompt_tokens = await self.engine.count(Prompt(with_instruction(problem, words)))
+        if prompt_tokens is not None:
+            self._check_length(prompt_tokens, form.tokens)
+            self._check_deadline(prompt_tokens - self._warm.get(words, 0), meter)
+        sampling = self.sampling
+        if EngineCapability.LOGPROBS in self.engine.traits.capabilities:
+            sampling = dataclasses.replace(sampling, logprobs=True)
+        return LanguageSession(
+            self.engine,
+            problem,
+            form,
+            sampling,
+            seed=seed,
+            pace=self._pace,
+            habits=self._habits[self.form],
+            prompt_tokens=prompt_tokens,
+            direct=direct,
+        )
+
+    def _check_length(self, prompt_tokens: int, reserve: int) -> None:
+        context = self.engine.traits.context_length
+        if context is not None and prompt_tokens + reserve >= context:
+            raise PromptTooLong(
+                f"the prompt has {prompt_tokens} tokens; {self.name} has a context of {context}, of which {reserve} "
+                f"are kept for the answer: shorten it by at least {prompt_tokens + reserve - context + 1} tokens"
+            )
+
+    def _check_deadline(self, prompt_tokens: int, meter: Meter) -> None:
+        if self._pace is None or meter.deadline == math.inf:
+            return
+        needed = prompt_tokens * self._pace.read_seconds
+        if needed >= meter.seconds_left:
+            raise LimitError(
+                "seconds",
+                f"the deadline is too short: {self.name} takes about {needed:.2g} s on this machine to read the "
+                f"{prompt_tokens} tokens of this prompt, and {meter.seconds_left:.2g} s are left; allow at least "
+                f"{needed + 2 * self._pace.step(1):.2g} s",
+            )
+
+    async def aclose(self) -> None:
+        await self.engine.aclose()

@@ -1,0 +1,160 @@
+"""The words that turn a chat model into a reasoner: how it is asked to think, to answer, and to come to an end.
+
+An *answer form* says what counts as the answer in a model's output. The instructions are kept short, since a small
+model on a slow machine has to read them, and come first in the prompt, so that an engine reads them once for all
+questions.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from fathom.judges.answers import canonical
+from fathom.judges.extraction import code_block, extract
+from fathom.records import Message, Problem, Trajectory
+
+__all__ = ["FORMS", "AnswerForm", "Form", "closed_box", "open_thinking", "visible", "with_instruction"]
+
+
+class AnswerForm(StrEnum):
+    """What the answer is in an output."""
+
+    SHORT = "short"  # a stated result: a number, a choice, a formula, a few words
+    CODE = "code"  # the last block of code
+    TEXT = "text"  # all of it; the prompt is sent as it is
+
+
+@dataclass(frozen=True)
+class Form:
+    """The words for one answer form.
+
+    ``think`` and ``answer`` are the instructions with and without reasoning. ``cue`` is what the model is made to begin
+    its conclusion with, and ``request`` how it is asked for it where an engine cannot continue a given beginning.
+    ``tokens`` is what a conclusion may take.
+    """
+
+    think: str
+    answer: str
+    cue: str
+    request: str
+    tokens: int
+
+    def extract(self, text: str) -> str | None:
+        """The answer in a finished output, or None where it states none."""
+        raise NotImplementedError
+
+    def meaning(self, answer: str) -> tuple[str, bool]:
+        """What votes for the answer are counted by, and whether its meaning could be made out."""
+        return " ".join(answer.split()), bool(answer.strip())
+
+    def answered(self, trajectory: Trajectory, text: str) -> Trajectory:
+        """The trajectory with the answer that ``text`` states, if it states one."""
+        answer = self.extract(text)
+        if answer is None:
+            return trajectory
+        key, parsed = self.meaning(answer)
+        return replace(trajectory, answer=answer, key=key, parsed=parsed)
+
+    def closed(self, continuation: str) -> bool:
+        """Whether what the model wrote after the cue holds the whole answer."""
+        return False
+
+    def complete(self, text: str) -> str:
+        """The text with the answer closed that it may have been cut in."""
+        return text
+
+
+class _Short(Form):
+    def extract(self, text: str) -> str | None:
+        return extract(text)
+
+    def meaning(self, answer: str) -> tuple[str, bool]:
+        found = canonical(answer)
+        return found.key, found.parsed
+
+    def closed(self, continuation: str) -> bool:
+        return "\n" in continuation or closed_box(continuation)
+
+    def complete(self, text: str) -> str:
+        at = text.rfind("\\boxed{")
+        if at < 0 or closed_box(text[at + 7 :]):
+            return text
+        return text.splitlines()[0].rstrip() + "}" if at == 0 else text[:at] + self.complete(text[at:])
+
+
+class _Code(Form):
+    def extract(self, text: str) -> str | None:
+        return code_block(text)
+
+    def closed(self, continuation: str) -> bool:
+        return "```" in continuation
+
+    def complete(self, text: str) -> str:
+        return text if text.count("```") % 2 == 0 else text + "\n```"
+
+
+class _Text(Form):
+    def extract(self, text: str) -> str | None:
+        return visible(text) or None
+
+
+FORMS = {
+    AnswerForm.SHORT: _Short(
+        think="Think step by step, briefly. End with the answer in \\boxed{}.",
+        answer="Reply with only the answer in \\boxed{}.",
+        cue="\n\nThe answer is \\boxed{",
+        request="Time is up. Reply with only your final answer in \\boxed{}.",
+        tokens=24,
+    ),
+    AnswerForm.CODE: _Code(
+        think="Reply with the complete Python code in one code block.",
+        answer="Reply with the complete Python code in one code block.",
+        cue="\n\n```python\n",
+        request="Time is up. Reply with only the complete Python code in one code block.",
+        tokens=192,
+    ),
+    AnswerForm.TEXT: _Text(think="", answer="", cue="", request="", tokens=0),
+}
+
+
+def with_instruction(problem: Problem, instruction: str) -> tuple[Message, ...]:
+    """The problem's messages with the instruction in front: as the system message, or at the head of a given one."""
+    messages = problem.messages
+    if not instruction:
+        return messages
+    if messages[0].role in ("system", "developer"):
+        head = Message(messages[0].role, f"{instruction}\n\n{messages[0].content}")
+        return (head, *messages[1:])
+    return (Message("system", instruction), *messages)
+
+
+_THINKING = re.compile(r"<(think|thinking|reasoning)>")
+
+
+def open_thinking(text: str) -> str | None:
+    """The closing tag of a reasoning section that is still open at the end of the text, if there is one."""
+    sections = list(_THINKING.finditer(text))
+    if not sections or (tag := f"</{sections[-1][1]}>") in text[sections[-1].end() :]:
+        return None
+    return tag
+
+
+def visible(text: str) -> str:
+    """The text without reasoning sections."""
+    for tag in ("think", "thinking", "reasoning"):
+        end = text.rfind(f"</{tag}>")
+        if end >= 0:
+            text = text[end + len(tag) + 3 :]
+    return "" if open_thinking(text) else text.strip()
+
+
+def closed_box(text: str) -> bool:
+    """Whether a ``\\boxed{`` that this text continues is closed in it, its own brace counted as open."""
+    depth = 1
+    for mark in text:
+        depth += (mark == "{") - (mark == "}")
+        if depth == 0:
+            return True
+    return False

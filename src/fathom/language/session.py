@@ -1,0 +1,375 @@
+"""One question before one language model: samples are trajectories, reasoning tokens are depth.
+
+What a conclusion will take is held back from the start: every trajectory leases the tokens of its reasoning and of its
+conclusion together, and the session says how much time concluding takes, measured where the engine's pace is known and
+learned from the run where it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fathom.budget import Lease, Meter
+from fathom.language.engines.base import (
+    Engine,
+    EngineCapability,
+    EngineTraits,
+    Finish,
+    Generation,
+    Pace,
+    Piece,
+    Prompt,
+    Request,
+    Sampling,
+    Span,
+)
+from fathom.language.prompts import Form, open_thinking, with_instruction
+from fathom.reasoner import Expansion, Reserve
+from fathom.records import Message, Problem, Trajectory
+
+__all__ = ["Habits", "LanguageSession"]
+
+DEFAULT_DEPTH = 1024
+LEAST_DEPTH = 8
+UNLIMITED = 1 << 20
+GO_ON = "\nWait"
+
+
+@dataclass
+class Habits:
+    """What was learned of a model while using it, shared by its sessions: running means, first values as priors."""
+
+    depth: float = 96.0  # tokens of a finished chain of thought
+    conclusion: float = 6.0  # tokens of a conclusion
+    call_seconds: float = 0.05  # of a conclusion, where no pace is known
+
+    def learn(self, name: str, value: float, weight: float = 0.1) -> None:
+        setattr(self, name, (1 - weight) * getattr(self, name) + weight * value)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a trajectory keeps for itself: its text as spans with token ids, and the lease that still pays for it."""
+
+    spans: tuple[Span, ...] = ()
+    lease: Lease | None = None
+    revises: tuple[Message, ...] = ()
+    greedy: bool = False
+
+
+@dataclass(slots=True)
+class _Choice:
+    """A choice that is being generated."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    tokens: int = 0
+    finish: Finish | None = None
+    error: str | None = None
+    complete: bool = False  # cut by ourselves, because all that was wanted is there
+
+    def add(self, piece: Piece) -> None:
+        self.text.append(piece.text)
+        self.reasoning.append(piece.reasoning)
+        self.ids.extend(piece.token_ids)
+        self.logprobs.extend(piece.logprobs)
+        self.tokens += piece.tokens
+        if piece.finish is not None:
+            self.finish = piece.finish
+            self.error = str(piece.error) if piece.error else None
+
+    @property
+    def span(self) -> Span:
+        reasoning, text = "".join(self.reasoning), "".join(self.text)
+        if reasoning:
+            return Span(f"<think>{reasoning}</think>\n{text}" if text else f"<think>{reasoning}")
+        return Span(text, tuple(self.ids) if len(self.ids) == self.tokens else ())
+
+
+class LanguageSession:
+    """See ``fathom.reasoner.Session``; the unit of depth is a reasoning token."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        problem: Problem,
+        form: Form,
+        sampling: Sampling,
+        *,
+        seed: int,
+        pace: Pace | None,
+        habits: Habits,
+        prompt_tokens: int | None,
+        direct: bool,
+    ) -> None:
+        self.engine = engine
+        self.problem = problem
+        self.form = form
+        self.sampling = sampling
+        self.seed = seed
+        self.prompt_tokens = prompt_tokens
+        self.prompt = Prompt(with_instruction(problem, form.answer if direct else form.think))
+        self._pace = pace
+        self._habits = habits
+        self._running: dict[Generation, set[int]] = {}
+        self._leases: list[Lease] = []
+        self._held: list[tuple[Meter, int]] = []
+        self._finished = 0
+
+    @property
+    def traits(self) -> EngineTraits:
+        return self.engine.traits
+
+    @property
+    def label(self) -> str:
+        return self.traits.model
+
+    def room(self, meter: Meter) -> int:
+        """As many as run well together, and still finish a chain of usual length in the time that is left.
+
+        Once something has finished, none is started that has no prospect of getting half as far before the end.
+        """
+        most = self.traits.room or self.traits.max_width or UNLIMITED
+        left = meter.seconds_left
+        if self._pace is None or left == math.inf:
+            return most
+        depth = self._habits.depth
+        widths = [w for w in sorted(self._pace.step_seconds, reverse=True) if w < most]
+        for width in (most, *widths):
+            if self.reserve(width).seconds + depth * self._pace.step(width) <= left:
+                return width
+        hopeless = self.reserve(1).seconds + 0.5 * depth * self._pace.step(1) > left
+        return 0 if self._finished and hopeless else 1
+
+    def reserve(self, width: int) -> Reserve:
+        tokens = self.form.tokens
+        if tokens == 0:
+            return Reserve(0.0, 0)
+        if self._pace is None:
+            return Reserve(self._habits.call_seconds, tokens)
+        cue = len(self.form.cue) / 3 * self._pace.read_seconds * width
+        return Reserve(cue + (self._habits.conclusion + 2) * self._pace.step(width), tokens)
+
+    async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        depth = self._depth(expansion)
+        leases = self._leases_for(expansion, depth, meter)
+        meter.observe(width=len(leases))
+        work = list(zip(expansion.ids, leases, strict=False))
+        if depth == 0:
+            for id, lease in work:
+                yield Trajectory(id, reason="length", state=_State(lease=lease, greedy=expansion.greedy))
+        elif expansion.at_least:
+            async for trajectory in _as_completed([self._extended(id, expansion, lease) for id, lease in work]):
+                yield trajectory
+        elif work:
+            start = self._start(expansion)
+            request = self._request(expansion, start, leases, meter)
+            async for index, choice in self._generate(request, leases, "sample"):
+                yield self._grown(work[index][0], expansion, start, choice, leases[index])
+
+    def _depth(self, expansion: Expansion) -> int:
+        depth = DEFAULT_DEPTH if expansion.units is None else expansion.units
+        if self.traits.context_length is not None:
+            used = (self.prompt_tokens or 0) + (expansion.parent.depth if expansion.parent else 0)
+            depth = min(depth, self.traits.context_length - used - self.form.tokens - len(self.form.cue))
+        return max(0, depth)
+
+    def _leases_for(self, expansion: Expansion, depth: int, meter: Meter) -> list[Lease]:
+        """A lease for each trajectory, for as many as the limits have room, with an even share of the tokens."""
+        n = len(expansion.ids)
+        while n > 1 and meter.tokens_left / n - self.form.tokens < min(depth, LEAST_DEPTH):
+            n -= 1
+        depth = int(min(depth, max(meter.tokens_left / n - self.form.tokens, min(depth, 1))))
+        size = self.traits.bytes_per_token * ((self.prompt_tokens or 0) + depth)
+        leases: list[Lease] = []
+        while len(leases) < n and meter.fits(size):
+            calls = (depth > 0) + (self.form.tokens > 0)
+            lease = meter.lease(
+                depth + self.form.tokens, calls=calls, prompt_tokens=self.prompt_tokens or 0, price=self.traits.price
+            )
+            if lease.tokens <= self.form.tokens * (depth > 0):
+                lease.close()
+                break
+            meter.hold(size)
+            self._held.append((meter, size))
+            leases.append(lease)
+        self._leases.extend(leases)
+        return leases
+
+    def _start(self, expansion: Expansion) -> _State:
+        """From where the expansion goes on: nothing, the parent's text, or an earlier attempt to revise."""
+        parent = expansion.parent
+        if parent is None:
+            return _State()
+        if expansion.feedback is None:
+            state: _State = parent.state
+            return replace(state, lease=None)
+        return _State(revises=(Message("assistant", parent.text), Message("user", expansion.feedback)))
+
+    def _request(self, expansion: Expansion, start: _State, leases: Sequence[Lease], meter: Meter) -> Request:
+        unlimited = meter.deadline == math.inf
+        return Request(
+            Prompt((*self.prompt.messages, *start.revises), start.spans),
+            n=len(leases),
+            max_tokens=max(1, min(lease.left for lease in leases) - self.form.tokens),
+            sampling=replace(self.sampling, temperature=0.0) if expansion.greedy else self.sampling,
+            seed=self.seed + expansion.ids[0],
+            stream=not unlimited,
+            deadline=None if unlimited else meter.deadline,
+        )
+
+    async def _extended(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
+        """Budget forcing (arXiv 2501.19393): when the model stops before ``at_least`` tokens, it is made to go on."""
+        trajectory: Trajectory | None = None
+        while trajectory is None or (trajectory.finished and trajectory.depth < expansion.at_least):
+            start = self._start(expansion)
+            if trajectory is not None:
+                start = replace(trajectory.state, spans=(*_reopened(trajectory.state.spans), Span(GO_ON)))
+                if lease.left <= self.form.tokens:
+                    break
+            request = self._request(replace(expansion, ids=(id,)), start, [lease], lease.meter)
+            async for _, choice in self._generate(request, [lease], "sample"):
+                base = replace(expansion, parent=trajectory or expansion.parent)
+                trajectory = self._grown(id, base, start, choice, lease)
+        return trajectory
+
+    async def _generate(
+        self, request: Request, leases: Sequence[Lease], role: str, enough: Callable[[str], bool] | None = None
+    ) -> AsyncGenerator[tuple[int, _Choice], None]:
+        """Run a request; each choice is given back as it ends, and charged to its lease as it grows."""
+        choices = [_Choice() for _ in range(request.n)]
+        generation = self.engine.generate(request)
+        async with generation:
+            self._running[generation] = set(range(request.n))
+            try:
+                async for piece in generation:
+                    choice = choices[piece.index]
+                    choice.add(piece)
+                    leases[piece.index].charge(
+                        role,
+                        tokens=piece.tokens,
+                        prompt_tokens=piece.prompt_tokens,
+                        reused_tokens=piece.reused_tokens,
+                        estimated_tokens=piece.tokens if piece.estimated else 0,
+                        flops=2.0 * self.traits.parameters * (piece.tokens + piece.prompt_tokens),
+                        calls=piece.finish is not None,
+                    )
+                    if piece.finish is not None:
+                        self._running[generation].discard(piece.index)
+                        yield piece.index, choice
+                    elif enough is not None and enough("".join(choice.text)):
+                        choice.complete = True
+                        generation.cancel(piece.index)
+            finally:
+                del self._running[generation]
+
+    def _grown(self, id: int, expansion: Expansion, start: _State, choice: _Choice, lease: Lease) -> Trajectory:
+        parent = expansion.parent if expansion.feedback is None else None
+        spans = (*start.spans, choice.span)
+        text = "".join(span.text for span in spans)
+        finished = choice.finish is Finish.STOP
+        if finished:
+            self._finished += 1
+            self._habits.learn("depth", choice.tokens)
+        grown = Trajectory(
+            id,
+            parent=expansion.parent.id if expansion.parent and expansion.parent.id != id else None,
+            depth=(parent.depth if parent else 0) + choice.tokens,
+            text=text,
+            finished=finished,
+            reason=_REASONS[choice.finish or Finish.CANCELLED],
+            logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
+            error=choice.error,
+            state=_State(spans, lease, start.revises, expansion.greedy),
+        )
+        return self.form.answered(grown, text) if finished else grown
+
+    async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        async for concluded in _as_completed([self._concluded(t, meter) for t in trajectories]):
+            yield concluded
+
+    async def _concluded(self, trajectory: Trajectory, meter: Meter) -> Trajectory:
+        if self.form.tokens == 0:
+            return self.form.answered(trajectory, trajectory.text)
+        state: _State = trajectory.state
+        prompt, said = self._cued(trajectory, state)
+        lease = state.lease or meter.lease(self.form.tokens, price=self.traits.price)
+        if lease.left == 0:
+            return trajectory
+        greedy = trajectory.depth > 0 or state.greedy
+        request = Request(
+            prompt,
+            max_tokens=min(lease.left, self.form.tokens),
+            sampling=replace(self.sampling, temperature=0.0 if greedy else self.sampling.temperature),
+            seed=self.seed + trajectory.id,
+            deadline=None if meter.deadline == math.inf else meter.deadline,
+        )
+        began = time.monotonic()
+        async for _, choice in self._generate(request, [lease], "conclude", self.form.closed if said else None):
+            lease.close()
+            if choice.error:
+                return replace(trajectory, error=choice.error)
+            if choice.complete or choice.finish is Finish.STOP:
+                self._habits.learn("conclusion", choice.tokens)
+                self._habits.learn("call_seconds", time.monotonic() - began)
+            text = said + choice.span.text
+            logprobs = (*trajectory.logprobs, *choice.logprobs)
+            concluded = replace(trajectory, text=trajectory.text + text, logprobs=logprobs)
+            return self.form.answered(concluded, self.form.complete(text))
+        return trajectory
+
+    def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:
+        """The prompt that has the trajectory conclude, and the words that were put into the model's mouth."""
+        messages = (*self.prompt.messages, *state.revises)
+        if EngineCapability.PREFIX in self.traits.capabilities:
+            cue = self.form.cue if trajectory.text else self.form.cue.lstrip()
+            if (tag := open_thinking(trajectory.text)) is not None:
+                cue = f"\n{tag}{cue}"
+            return Prompt(messages, (*state.spans, Span(cue))), cue
+        if trajectory.text:
+            messages = (*messages, Message("assistant", trajectory.text), Message("user", self.form.request))
+        return Prompt(messages), ""
+
+    def stop(self) -> None:
+        for generation, open_choices in list(self._running.items()):
+            for index in list(open_choices):
+                generation.cancel(index)
+
+    async def aclose(self) -> None:
+        self.stop()
+        for lease in self._leases:
+            lease.close()
+        for meter, size in self._held:
+            meter.hold(-size)
+        self._leases, self._held = [], []
+
+
+_REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cut", Finish.FAILED: "failed"}
+
+
+def _reopened(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    """The spans with a reasoning section at their end left open again, so that the model goes on thinking."""
+    for tag in ("</think>", "</thinking>", "</reasoning>"):
+        text = "".join(span.text for span in spans)
+        if (end := text.rfind(tag)) >= 0:
+            return (Span(text[:end].rstrip()),)
+    return spans
+
+
+async def _as_completed(work: Sequence[Coroutine[Any, Any, Trajectory]]) -> AsyncGenerator[Trajectory, None]:
+    """The results as they come; whatever still runs is cancelled when the reader leaves."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
+    try:
+        for next_done in asyncio.as_completed(tasks):
+            yield await next_done
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,163 @@
+"""One run: a model, a problem, a strategy and a budget brought together, observed, stopped, and accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from fathom.budget import Budget, Meter
+from fathom.errors import CapabilityError, LimitError, NoAnswer, UpstreamError
+from fathom.reasoner import Reasoner
+from fathom.records import Problem, Receipt, Result, StopReason, Update
+from fathom.search.base import Search, Strategy, Terms
+from fathom.search.driver import Driver
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A single use of a strategy. The clock of its budget starts when it is made.
+
+    >>> run = Run(model, Problem.of("What is 6 times 7?"), strategy, Budget(seconds=2))
+    >>> result = await run.finish()
+
+    ``stop`` ends it, from anywhere on the same loop, with the best answer so far; cancelling ``finish`` cancels
+    everything below it, and ``result`` still tells what there was and what it cost.
+    """
+
+    def __init__(
+        self,
+        model: Reasoner,
+        problem: Problem,
+        strategy: Strategy,
+        budget: Budget | Meter | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.meter = budget if isinstance(budget, Meter) else Meter(budget)
+        self.model = model
+        self.problem = problem
+        self.strategy = strategy
+        self.label = str(strategy)
+        self.seed = seed
+        self.search: Search = self._begin()
+        self._driver: Driver | None = None
+        self._stopped: StopReason | None = None
+
+    def _begin(self) -> Search:
+        missing = self.strategy.required - self.model.capabilities
+        if missing:
+            what = ", ".join(sorted(missing))
+            raise CapabilityError(
+                f"{self.label} needs {what}, which {self.model.name} does not offer; "
+                f"`fathom models` tells which models do"
+            )
+        limits = self.meter.limits
+        most = self.model.max_width
+        if most is not None and limits.get("width", 1) > most:
+            raise LimitError(
+                "width", f"a width of {limits['width']:g} is more than the {most} that {self.model.name} runs"
+            )
+        width, depth = limits.get("width"), limits.get("depth")
+        return self.strategy.begin(
+            Terms(
+                width=None if width is None else int(width),
+                depth=None if depth is None else int(depth),
+                max_width=most,
+                seed=self.seed,
+            )
+        )
+
+    async def finish(self, observe: Callable[[], None] | None = None) -> Result:
+        """Run to the end. ``observe`` is called whenever something came in.
+
+        Raises NoAnswer where the budget ended before there was any answer, UpstreamError where every sample failed.
+        """
+        session = await self.model.open(self.problem, self.meter, seed=self.seed)
+        try:
+            self._driver = Driver(self.search, session, self.problem, self.meter, observe)
+            self._stopped = await self._driver.run()
+        finally:
+            await session.aclose()
+        return self._conclusion()
+
+    def stop(self) -> None:
+        """End now with the best answer so far. Does nothing before the start and after the end."""
+        if self._driver is not None:
+            self._driver.stop(StopReason.CANCELLED)
+
+    def _conclusion(self) -> Result:
+        result = self.result
+        if result.receipt.candidates or result.answer:
+            return result
+        if self.search.errors:
+            raise UpstreamError(f"no sample came back. {self.model.name}: {'; '.join(self.search.errors[:3])}")
+        raise NoAnswer(
+            f"the budget ended ({result.receipt.stopped}) before there was any answer, after "
+            f"{self.meter.elapsed:.2f} s and {result.receipt.spent.tokens} tokens; allow more",
+            result.receipt,
+        )
+
+    @property
+    def result(self) -> Result:
+        """The result as it stands now, also after cancellation."""
+        standing = self.search.standing
+        receipt = Receipt(
+            answer=standing.answer or "",
+            confidence=standing.confidence,
+            stopped=self._stopped or StopReason.CANCELLED,
+            strategy=self.label,
+            model=self.model.name,
+            candidates=standing.candidates,
+            spent=self.meter.spent,
+            limits=self.meter.limits,
+            seed=self.seed,
+            notes=standing.notes,
+            valid=standing.valid,
+        )
+        best = self.search.trajectories.get(standing.best) if standing.best is not None else None
+        return Result(
+            answer=receipt.answer,
+            confidence=receipt.confidence,
+            receipt=receipt,
+            text=best.text if best else "",
+            trajectories=tuple(self.search.trajectories.values()),
+        )
+
+    @property
+    def update(self) -> Update:
+        """The standing now, for showing."""
+        standing = self.search.standing
+        return Update(
+            answer=standing.answer,
+            confidence=standing.confidence,
+            candidates=standing.candidates,
+            spent=self.meter.spent,
+            running=self._driver.growing if self._driver else 0,
+        )
+
+    async def updates(self, every: float | None = None) -> AsyncGenerator[Update, None]:
+        """Run, giving an update whenever the standing may have changed, and every so many seconds where asked.
+
+        The last update has ``final`` set. Leaving early cancels the run.
+        """
+        changed = asyncio.Event()
+        task = asyncio.create_task(self.finish(changed.set))
+        task.add_done_callback(lambda _: changed.set())
+        try:
+            while not task.done():
+                try:
+                    async with asyncio.timeout(every):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+                changed.clear()
+                if not task.done():
+                    yield self.update
+            result = await task
+            yield Update(
+                result.answer, result.confidence, result.receipt.candidates, result.receipt.spent, final=result
+            )
+        finally:
+            task.cancel()
+            await asyncio.wait([task])

@@ -1,0 +1,191 @@
+"""What a search is: a pure core that is asked what to do next and told what came of it.
+
+A core does no I/O and knows neither clock nor model: it can be tested without either, saved in the middle, and
+resumed. ``search/driver.py`` drives it. What it asks for are *actions* on trajectories, which it numbers itself; what
+it is told are trajectories as they come back, verdicts, and losses. It can be asked at any time for its *standing*:
+the best answer so far and the tally behind it.
+
+A :class:`Strategy` is the said thing, a frozen dataclass of options that a spec string builds; ``begin`` makes the core
+that runs it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar
+
+from fathom.errors import SpecError
+from fathom.judges.base import Verdict, Verifier
+from fathom.reasoner import Capability
+from fathom.records import Candidate, StopReason, Trajectory
+from fathom.specs import Registry
+
+__all__ = [
+    "STRATEGIES",
+    "Action",
+    "Conclude",
+    "Grow",
+    "Judge",
+    "Lost",
+    "Search",
+    "Standing",
+    "Strategy",
+    "Terms",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """Grow trajectories ``ids``; the fields are those of ``fathom.reasoner.Expansion``, with the parent's id."""
+
+    ids: tuple[int, ...]
+    parent: int | None = None
+    units: int | None = None
+    at_least: int = 0
+    to_step: bool = False
+    greedy: bool = False
+    feedback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Have these trajectories state their final answers."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Have these trajectories judged by the strategy's judge."""
+
+    ids: tuple[int, ...]
+
+
+Action = Grow | Conclude | Judge
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Trajectories that did not come back: they failed, or a limit left nothing for them (``error`` is empty then)."""
+
+    ids: tuple[int, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The best answer so far. ``best`` is the id of the trajectory that it came from."""
+
+    answer: str | None = None
+    confidence: float = 0.0
+    candidates: tuple[Candidate, ...] = ()
+    best: int | None = None
+    valid: bool | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a run lays down for its search: limits on width and depth, and the seed."""
+
+    width: int | None = None
+    depth: int | None = None
+    max_width: int | None = None
+    seed: int = 0
+
+
+class Search(ABC):
+    """A running search. Subclasses keep their state in plain values only.
+
+    The base keeps the trajectories and hands out ids. A core is done when it is asked and has nothing to do while
+    nothing of what it asked for is still out; ``stopped`` then tells why, where it was not simply at its end.
+    """
+
+    judge: Verifier | None = None
+
+    def __init__(self) -> None:
+        self.trajectories: dict[int, Trajectory] = {}
+        self.stopped: StopReason | None = None
+        self.winding_down = False
+        self.errors: list[str] = []
+        self._next_id = 0
+
+    @abstractmethod
+    def ask(self, room: int) -> Sequence[Action]:
+        """What to do now, with room for so many more trajectories to grow. Asked again after everything told."""
+
+    @abstractmethod
+    def tell(self, trajectory: Trajectory) -> None:
+        """A trajectory came back from growing or concluding."""
+
+    def tell_verdict(self, id: int, verdict: Verdict) -> None:
+        """A judge's word on a trajectory."""
+        raise NotImplementedError(f"{type(self).__name__} asks no judge")
+
+    def tell_lost(self, lost: Lost) -> None:
+        """Trajectories that were asked for will not come back."""
+        if lost.error and lost.error not in self.errors:
+            self.errors.append(lost.error)
+
+    def wind_down(self) -> None:
+        """From now on grow nothing more: conclude and judge what there is."""
+        self.winding_down = True
+
+    @property
+    @abstractmethod
+    def standing(self) -> Standing:
+        """The best answer so far. Cheap enough to be read after every event."""
+
+    def new_ids(self, n: int) -> tuple[int, ...]:
+        """The next ``n`` ids."""
+        self._next_id += n
+        return tuple(range(self._next_id - n, self._next_id))
+
+
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """How to spend a budget, said with its options. Immutable, comparable, built from a spec string."""
+
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+
+    @abstractmethod
+    def begin(self, terms: Terms) -> Search:
+        """A search of its own for one run. Raises LimitError for options that the terms do not allow."""
+
+    def __str__(self) -> str:
+        return str(STRATEGIES.spec_of(self))
+
+    def judged_by(self, judge: Verifier) -> Strategy:
+        """This strategy with the given judge. Raises SpecError where it asks none."""
+        names = {f.name for f in fields(self)}
+        if "judge" not in names:
+            raise SpecError(f"{type(self).__name__} asks no judge; a verifier goes with best-of-n")
+        return replace(self, judge=judge)  # type: ignore[call-arg]
+
+    @property
+    def required(self) -> frozenset[Capability]:
+        """What it needs of a reasoner, as its options are."""
+        return self.needs
+
+
+STRATEGIES: Registry[Strategy] = Registry("strategy")
+"""Every strategy by name; the modules of this package fill it."""
+
+
+@dataclass
+class Backlog:
+    """Ids that wait for the next ``ask``: what came back unfinished is concluded, what is concluded is judged."""
+
+    conclude: list[int] = field(default_factory=list)
+    judge: list[int] = field(default_factory=list)
+
+    def drain(self) -> list[Action]:
+        actions: list[Action] = []
+        if self.conclude:
+            actions.append(Conclude(tuple(self.conclude)))
+        if self.judge:
+            actions.append(Judge(tuple(self.judge)))
+        self.conclude, self.judge = [], []
+        return actions

@@ -1,0 +1,206 @@
+"""The one driver: it runs a search core on a session, under a meter, to a deadline.
+
+The driver launches what the core asks for, tells it what comes back, and watches the clock. Shortly before the
+deadline, at the moment from which concluding would no longer fit, it stops all growing and has the core wind down:
+what is unfinished is concluded. At the deadline itself it takes what there is. When the core is decided, a limit is
+reached, or the run is stopped, everything still running is cancelled, upstream requests included, before the driver
+returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing, suppress
+
+from fathom.budget import Meter
+from fathom.judges.base import Candidate, Once, Verdict
+from fathom.reasoner import Expansion, Session
+from fathom.records import Problem, StopReason, Trajectory
+from fathom.search.base import Action, Conclude, Grow, Judge, Lost, Search
+
+__all__ = ["Driver"]
+
+MARGIN = 0.008
+"""Seconds before the deadline at which the answer is taken: what it takes to gather it and hand it over."""
+
+_Judged = tuple[int, Verdict]
+
+
+class Driver:
+    """Runs one search on one session.
+
+    ``observe`` is called after every batch of events that the core was told of. ``run`` may be called once; ``stop``
+    ends it early, from the same event loop, for the given reason.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        session: Session,
+        problem: Problem,
+        meter: Meter,
+        observe: Callable[[], None] | None = None,
+    ) -> None:
+        self.search = search
+        self.session = session
+        self.problem = problem
+        self.meter = meter
+        self.growing = 0
+        self._observe = observe
+        self._judge = Once(search.judge) if search.judge is not None else None
+        self._events: deque[Trajectory | Lost | _Judged | BaseException] = deque()
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starved = False
+        self._stopped: StopReason | None = None
+
+    def stop(self, reason: StopReason = StopReason.CANCELLED) -> None:
+        """End the run now, with the best so far."""
+        self._stopped = reason
+        self._wake.set()
+
+    async def run(self) -> StopReason:
+        """Drive the search to its end and say why it ended. When this returns or raises, nothing runs any more."""
+        try:
+            return await self._drive()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _drive(self) -> StopReason:
+        search = self.search
+        limit: StopReason | None = None
+        while not (search.stopped or self._stopped):
+            limit = limit or self._limit()
+            if limit and not search.winding_down:
+                search.wind_down()
+                self.session.stop()
+                await self._settle()
+                self._tell()
+            for action in search.ask(self._room()):
+                self._launch(action)
+            if not self._tasks and not self._events:
+                if not self._starved or search.winding_down:
+                    break
+                limit = limit or self.meter.refused or StopReason.EXHAUSTED
+                continue
+            if self.meter.seconds_left <= MARGIN:
+                self.session.stop()
+                await self._settle()
+                self._tell()
+                break
+            await self._next_event(until_hold=limit is None)
+            self._tell()
+        return search.stopped or self._stopped or limit or StopReason.EXHAUSTED
+
+    def _limit(self) -> StopReason | None:
+        """The limit that ends all growing; for the deadline, with what concluding will still take."""
+        hold = self.session.reserve(max(1, self.growing)).seconds
+        return StopReason.DEADLINE if self.meter.seconds_left <= hold + MARGIN else self.meter.exhausted
+
+    def _room(self) -> int:
+        return 0 if self._starved else max(0, self.session.room(self.meter) - self.growing)
+
+    async def _settle(self) -> None:
+        """Let what was stopped hand over what it has: it needs a few turns of the loop, not time."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=MARGIN / 4)
+
+    async def _next_event(self, until_hold: bool) -> None:
+        """Wait for an event, or for the moment at which the clock alone changes what is to be done."""
+        if self._events:
+            return
+        self._wake.clear()
+        left = self.meter.seconds_left
+        if math.isinf(left):
+            await self._wake.wait()
+            return
+        hold = self.session.reserve(max(1, self.growing)).seconds if until_hold else 0.0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, left - hold - MARGIN)):
+                await self._wake.wait()
+
+    def _tell(self) -> None:
+        if not self._events:
+            return
+        while self._events:
+            match self._events.popleft():
+                case Trajectory(reason="failed") as failed:
+                    self.search.tell_lost(Lost((failed.id,), failed.error or "failed"))
+                case Trajectory() as trajectory:
+                    self._starved = False
+                    self.meter.observe(depth=trajectory.depth)
+                    self.search.tell(trajectory)
+                case Lost() as lost:
+                    self._starved = self._starved or not lost.error
+                    self.search.tell_lost(lost)
+                case BaseException() as error:
+                    raise error
+                case (id, verdict):
+                    self.search.tell_verdict(id, verdict)
+        if self._observe is not None:
+            self._observe()
+
+    def _put(self, event: Trajectory | Lost | _Judged | BaseException) -> None:
+        self._events.append(event)
+        self._wake.set()
+
+    def _launch(self, action: Action) -> None:
+        work: Coroutine[None, None, None]
+        match action:
+            case Grow():
+                self.growing += len(action.ids)
+                work = self._grow(action)
+            case Conclude():
+                work = self._conclude(action)
+            case Judge():
+                work = self._ask_judge(action)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._put(error)
+
+    async def _grow(self, action: Grow) -> None:
+        expansion = Expansion(
+            action.ids,
+            None if action.parent is None else self.search.trajectories[action.parent],
+            units=action.units,
+            at_least=action.at_least,
+            to_step=action.to_step,
+            greedy=action.greedy,
+            feedback=action.feedback,
+        )
+        out = set(action.ids)
+        async with aclosing(self.session.expand(expansion, self.meter)) as grown:
+            async for trajectory in grown:
+                out.discard(trajectory.id)
+                self.growing -= 1
+                self._put(trajectory)
+        self._lose(out)
+
+    def _lose(self, ids: set[int]) -> None:
+        if ids:
+            self.growing -= len(ids)
+            self._put(Lost(tuple(sorted(ids))))
+
+    async def _conclude(self, action: Conclude) -> None:
+        trajectories = [self.search.trajectories[id] for id in action.ids]
+        async with aclosing(self.session.conclude(trajectories, self.meter)) as concluded:
+            async for trajectory in concluded:
+                self._put(trajectory)
+
+    async def _ask_judge(self, action: Judge) -> None:
+        assert self._judge is not None, "a search that asks for judgements has a judge"
+        trajectories = [self.search.trajectories[id] for id in action.ids]
+        verdicts = await self._judge.judge(self.problem.text, [Candidate(t.text, t.answer) for t in trajectories])
+        for trajectory, verdict in zip(trajectories, verdicts, strict=True):
+            self._put((trajectory.id, verdict))

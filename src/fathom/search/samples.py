@@ -1,0 +1,115 @@
+"""The part that all searches over independent samples share: start n trajectories, conclude each, weigh the answers.
+
+``direct``, ``vote`` and ``best-of-n`` differ only in how many they start, in what a finished one is worth, and in when
+they have seen enough. Answers are counted by their meaning (``Trajectory.key``), each trajectory once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from fathom.errors import LimitError
+from fathom.judges.votes import Tally
+from fathom.records import Candidate, Trajectory
+from fathom.search.base import Action, Backlog, Grow, Lost, Search, Standing, Terms
+
+__all__ = ["SampleSearch", "agreed_width"]
+
+DEFAULT_WIDTH = 16
+
+
+def agreed_width(asked: int | None, terms: Terms, default: int = DEFAULT_WIDTH) -> int:
+    """The width to run: the strategy's, within the budget's. Raises LimitError where the model cannot run it."""
+    if asked is not None and asked < 1:
+        raise LimitError("width", f"width must be a whole number of at least 1, not {asked!r}")
+    width = asked if asked is not None else (terms.width or min(default, terms.max_width or default))
+    if terms.max_width is not None and width > terms.max_width:
+        raise LimitError("width", f"a width of {width} is more than the {terms.max_width} that this model can run")
+    return min(width, terms.width or width)
+
+
+class SampleSearch(Search):
+    """Starts up to ``width`` trajectories, as there is room, and concludes those that state no answer themselves."""
+
+    def __init__(self, width: int, depth: int | None, at_least: int = 0, greedy: bool = False) -> None:
+        super().__init__()
+        self.width = width
+        self.depth = depth
+        self.at_least = at_least
+        self.greedy = greedy
+        self.tally = Tally()
+        self.started = 0
+        self.settled: list[int] = []
+        self.backlog = Backlog()
+        self._asked_to_conclude: set[int] = set()
+        self._whole: dict[str, bool] = {}
+
+    def ask(self, room: int) -> Sequence[Action]:
+        if self.stopped is not None:
+            return ()
+        actions = self.backlog.drain()
+        n = min(room, self.width - self.started)
+        if n > 0 and not self.winding_down:
+            self.started += n
+            actions.append(Grow(self.new_ids(n), units=self.depth, at_least=self.at_least, greedy=self.greedy))
+        return actions
+
+    def tell(self, trajectory: Trajectory) -> None:
+        self.trajectories[trajectory.id] = trajectory
+        if trajectory.answer is None and trajectory.id not in self._asked_to_conclude:
+            self._asked_to_conclude.add(trajectory.id)
+            self.backlog.conclude.append(trajectory.id)
+        else:
+            self.settled.append(trajectory.id)
+            self.settle(trajectory)
+
+    def tell_lost(self, lost: Lost) -> None:
+        super().tell_lost(lost)
+        if not lost.error:  # a limit left nothing for them now; there may be room again when others end
+            self.started -= len(lost.ids)
+
+    @abstractmethod
+    def settle(self, trajectory: Trajectory) -> None:
+        """A trajectory is over; its answer is None where even concluding gave none."""
+
+    def count(self, trajectory: Trajectory, weight: float = 1.0, score: float | None = None) -> None:
+        """Enter the trajectory's answer into the tally."""
+        if trajectory.answer is None:
+            self.tally.add(None, weight)
+            return
+        self.tally.add(trajectory.key, weight, score, text=trajectory.answer, parsed=trajectory.parsed)
+        self._whole[trajectory.key] = self._whole.get(trajectory.key, False) or trajectory.finished
+
+    @property
+    def remaining(self) -> int:
+        """Samples that may still come in."""
+        return self.width - len(self.settled)
+
+    @property
+    def standing(self) -> Standing:
+        ranking = self.tally.ranking()
+        if not ranking:
+            return Standing(notes=self.notes)
+        leader = ranking[0]
+        candidates = tuple(Candidate(s.text, s.votes, s.score, self._whole[s.key]) for s in ranking)
+        return Standing(leader.text, self.confidence, candidates, self._spokesman(leader.key), notes=self.notes)
+
+    def _spokesman(self, key: str) -> int:
+        """The trajectory that speaks for an answer: a finished one if there is one, else the first that gave it."""
+        having = [id for id in self.settled if self.trajectories[id].key == key]
+        return next((id for id in having if self.trajectories[id].finished), having[0])
+
+    @property
+    def confidence(self) -> float:
+        """The posterior mean of the leader's share of the votes, under a uniform prior: (v + 1) / (n + 2)."""
+        leader = self.tally.leader
+        return (leader.votes + 1) / (self.tally.total + 2) if leader else 0.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        notes = [f"a sample was lost: {error}" for error in self.errors[:3]]
+        if self.tally.tie:
+            texts = " and ".join(s.text for s in self.tally.ranking()[:2])
+            notes.insert(0, f"a tie between {texts}, broken by score, then by the earlier one")
+        return tuple(notes)
