@@ -1,0 +1,300 @@
+"""One upstream request as it is answered: which choices it fills, what they said, and whose tokens are whose.
+
+A server counts the tokens of a reply once, at its end. Choices that end earlier carry what was counted on the way (one
+token per log-probability, or else per event); the last one settles the difference, so that the sum is the server's.
+Where the server's count never comes, the pieces keep what was seen and are marked as estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import msgspec
+
+from fathom.language.engines.base import Finish, Piece, Request
+from fathom.language.engines.openai_dialect import Dialect
+from fathom.language.engines.openai_wire import Choice, Delta, Reply, TokenLogprob, Usage, decode, refusal
+from fathom.language.engines.upstream import Failure, Upstream
+
+__all__ = ["Audience", "Exchange"]
+
+EARLY = 8  # events of the first choice alone, after which a server is taken to ignore n
+
+CHARACTERS = 4  # of a token, roughly, where nobody counted
+
+FINISHES = {"length": Finish.LENGTH, "max_tokens": Finish.LENGTH, "model_length": Finish.LENGTH}
+FAILURES = {
+    "content_filter": "the server's content filter withheld the text",
+    "abort": "the server aborted the choice",
+    "error": "the server failed in the midst of the choice",
+}
+EMPTY = Delta()
+
+
+class Audience(Protocol):
+    """Who listens to an exchange: the generation."""
+
+    dialect: Dialect
+
+    @property
+    def upstream(self) -> Upstream: ...
+
+    @property
+    def request(self) -> Request: ...
+
+    def emit(self, piece: Piece) -> None:
+        """Pass a piece on, unless its choice has ended already."""
+
+    def wants(self, index: int) -> bool:
+        """Whether choice ``index`` is still open."""
+
+    def ignored(self, exchange: Exchange) -> None:
+        """The server, while it still answers, was found to ignore n."""
+
+    def read(self, prompt_tokens: int) -> None:
+        """The server told how long the prompt is."""
+
+
+class Exchange:
+    """The reply to one upstream request that is to fill the choices ``indices``."""
+
+    def __init__(self, audience: Audience, indices: Sequence[int]) -> None:
+        self.indices = list(indices)
+        self.heard = False  # the server accepted the request
+        self.done = False  # [DONE] came
+        self._audience = audience
+        self._counted: dict[int, int] = {}  # tokens of the choices of which anything came, by their index on the wire
+        self._ended: set[int] = set()
+        self._charged: set[int] = set()  # choices that an account of the server's covered
+        self._logged = False  # log-probabilities came: they count the tokens
+        self._usage: Usage | None = None  # the latest account that came beside a choice
+        self._held: tuple[int, Piece] | None = None  # the choice that ended last: the account may follow
+
+    @property
+    def ended(self) -> bool:
+        """Every choice that anybody wants has ended; at most the account is still to come."""
+        return not any(self._audience.wants(index) for at, index in enumerate(self.indices) if at not in self._ended)
+
+    @property
+    def complete(self) -> bool:
+        """Every choice has ended, those that nobody wants included."""
+        return len(self._ended) >= len(self.indices)
+
+    @property
+    def choices(self) -> int:
+        """How many choices anything came of."""
+        return len(self._counted)
+
+    def touched(self, index: int) -> bool:
+        return self.indices.index(index) in self._counted
+
+    def narrow(self) -> list[int]:
+        """Fill the first choice only; gives the others."""
+        rest, self.indices = self.indices[1:], self.indices[:1]
+        return rest
+
+    def take_event(self, data: bytes) -> Failure | None:
+        """One event of a stream."""
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return None
+        reply = self._decoded(data)
+        if isinstance(reply, Failure):
+            return reply
+        for choice in reply.choices or ():
+            self._take_delta(choice)
+        if reply.usage is not None:
+            if reply.choices or self._held is None:
+                self._usage = reply.usage
+            else:
+                self._account(reply.usage)
+        return None
+
+    def _take_delta(self, choice: Choice) -> None:
+        at, audience = choice.index, self._audience
+        if not 0 <= at < len(self.indices) or at in self._ended:
+            return
+        index = self.indices[at]
+        counted = self._counted.setdefault(at, 0)
+        if len(self._counted) == 2 and not audience.dialect.proven:
+            audience.dialect = replace(audience.dialect, proven=True)
+        delta = choice.delta or choice.message or EMPTY
+        text, thought = delta.content or delta.refusal or "", delta.thought
+        logs = choice.logprobs.content if choice.logprobs else None
+        if (text or thought or logs) and audience.wants(index):
+            self._release()
+            self._logged = self._logged or bool(logs)
+            tokens = len(logs) if logs else 0 if self._logged else 1
+            self._counted[at] = counted + tokens
+            audience.emit(_attach(Piece(index, text, tokens, reasoning=thought), logs, audience.request))
+            if counted == EARLY and len(self._counted) == 1 < len(self.indices) and not audience.dialect.proven:
+                audience.ignored(self)
+        if choice.finish_reason:
+            self._end(at, choice.finish_reason)
+
+    def _end(self, at: int, reason: str) -> None:
+        self._ended.add(at)
+        index = self.indices[at]
+        if self._audience.wants(index):
+            self._release()
+            self._held = at, self._last(Piece(index), reason)
+
+    def _account(self, usage: Usage) -> None:
+        """Settle by what the server counted.
+
+        Where other choices still run it speaks of the one that ended last (llama.cpp does), or else of all the rest.
+        """
+        if self._held is None:
+            return
+        at, piece = self._held
+        running = self._counted.keys() - self._ended
+        covered = {at} if running else self._counted.keys() - self._charged
+        if usage.completion_tokens is not None:
+            piece.tokens += usage.completion_tokens - sum(self._counted[k] for k in covered)
+            self._charged |= covered
+        self._charge_prompt(piece, usage)
+        if running:
+            self._release()
+
+    def _release(self) -> None:
+        """Emit the piece that was held back for an account."""
+        if self._held is not None:
+            self._audience.emit(self._held[1])
+            self._held = None
+
+    def settle(self) -> None:
+        """The account as far as it came: nothing follows any more."""
+        if self._usage is not None:
+            self._account(self._usage)
+            self._usage = None
+        if self._held is not None:
+            at, piece = self._held
+            piece.estimated = at not in self._charged and not self._logged
+            self._release()
+
+    def finish(self) -> Failure | None:
+        """The stream is over. Gives what is to be said of the choices that it left unfinished."""
+        audience = self._audience
+        if self.done:  # some servers never say why a choice ended
+            for at in self._counted.keys() - self._ended:
+                self._end(at, "stop")
+        if any(self._counted.values()) and audience.request.sampling.logprobs and not self._logged:
+            audience.dialect = replace(audience.dialect, logprobs=False)
+        self.settle()
+        if not self.done and not self.complete:
+            return audience.upstream.failure("the stream broke off before its end", again=True)
+        return None if self._counted else audience.upstream.failure("a reply without choices")
+
+    def take_whole(self, raw: bytes) -> Failure | None:
+        """A reply that comes in one."""
+        reply = self._decoded(raw)
+        if isinstance(reply, Failure):
+            return reply
+        audience = self._audience
+        choices = (reply.choices or [])[: len(self.indices)]
+        if not choices:
+            return audience.upstream.failure("a reply without choices")
+        if len(choices) > 1 and not audience.dialect.proven:
+            audience.dialect = replace(audience.dialect, proven=True)
+        pieces = [self._whole(index, choice) for index, choice in zip(self.indices, choices, strict=False)]
+        counts, estimated = self._shares(reply, pieces)
+        self._counted = dict(enumerate(counts))
+        self._ended.update(self._counted)
+        wanted = [piece for piece in pieces if audience.wants(piece.index)]
+        for piece, count in zip(pieces, counts, strict=True):
+            piece.tokens, piece.estimated = count, estimated
+        if wanted:
+            wanted[-1].tokens += sum(piece.tokens for piece in pieces if not audience.wants(piece.index))
+            if reply.usage is not None:
+                self._charge_prompt(wanted[0], reply.usage)
+        for piece in wanted:
+            audience.emit(piece)
+        return None
+
+    def _whole(self, index: int, choice: Choice) -> Piece:
+        audience = self._audience
+        message = choice.message or choice.delta or EMPTY
+        piece = Piece(index, message.content or "", reasoning=message.thought)
+        if audience.dialect.prefix == "native":  # llama.cpp repeats the beginning in a whole reply, not in a stream
+            piece.text = piece.text.removeprefix(audience.request.prompt.prefix_text)
+        _attach(piece, choice.logprobs.content if choice.logprobs else None, audience.request)
+        self._logged = self._logged or bool(piece.logprobs)
+        if message.content is None and not piece.reasoning:
+            why = f"refused: {message.refusal}" if message.refusal else "sent a choice without text"
+            return self._failed(piece, why)
+        return self._last(piece, choice.finish_reason or "stop")
+
+    def _shares(self, reply: Reply, pieces: list[Piece]) -> tuple[list[int], bool]:
+        """The tokens of each choice of a whole reply, and whether they are estimates."""
+        audience = self._audience
+        total = reply.usage.completion_tokens if reply.usage else None
+        if total is not None and len(pieces) == 1:
+            return [total], False
+        timed = reply.timings.predicted_n if reply.timings else None
+        first_only = total is not None and total == timed
+        if first_only and not audience.dialect.one_choice_usage:
+            audience.dialect = replace(audience.dialect, one_choice_usage=True)
+        if all(piece.logprobs or not piece.text for piece in pieces) and self._logged:
+            counts = [len(piece.logprobs) for piece in pieces]
+            if total is not None and not first_only:
+                counts[-1] += total - sum(counts)
+            return counts, False
+        sizes = [len(piece.text) + len(piece.reasoning) + 1 for piece in pieces]
+        if total is None:
+            return [-(-size // CHARACTERS) for size in sizes], True
+        if first_only:
+            return [max(1, round(total * size / sizes[0])) for size in sizes], True
+        return _apportioned(total, sizes), False
+
+    def _decoded(self, data: bytes) -> Reply | Failure:
+        upstream = self._audience.upstream
+        try:
+            reply = decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            said = data[:120].decode("utf-8", "replace")
+            return upstream.failure(f"sent what is no chat completion ({error}): {said}")
+        if not reply.failed:
+            return reply
+        said_ = refusal(reply.error or {"message": reply.message})
+        if said_.status:
+            return upstream.answered(said_.status, said_.message)
+        return upstream.failure(f"reported an error: {said_.message}")
+
+    def _last(self, piece: Piece, reason: str) -> Piece:
+        if reason in FAILURES:
+            return self._failed(piece, FAILURES[reason])
+        piece.finish = FINISHES.get(reason, Finish.STOP)
+        return piece
+
+    def _failed(self, piece: Piece, why: str) -> Piece:
+        piece.finish, piece.error = Finish.FAILED, self._audience.upstream.failure(why).error
+        return piece
+
+    def _charge_prompt(self, piece: Piece, usage: Usage) -> None:
+        if usage.prompt_tokens:
+            piece.prompt_tokens += max(0, usage.prompt_tokens - usage.reused)
+            piece.reused_tokens += usage.reused
+            self._audience.read(usage.prompt_tokens)
+
+
+def _attach(piece: Piece, logs: list[TokenLogprob] | None, request: Request) -> Piece:
+    """The log-probabilities, where they were asked for: some servers send them anyway, or more of them."""
+    if logs and request.sampling.logprobs:
+        piece.logprobs = tuple(token.logprob for token in logs)
+        if most := request.sampling.top_logprobs:
+            piece.top_logprobs = tuple(
+                tuple((top.token, top.logprob) for top in (token.top_logprobs or ())[:most]) for token in logs
+            )
+    return piece
+
+
+def _apportioned(total: int, sizes: list[int]) -> list[int]:
+    """``total`` in whole shares that are in proportion to ``sizes``: largest remainders."""
+    whole = sum(sizes)
+    shares = [total * size // whole for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda k: -(total * sizes[k] % whole))
+    for k in by_remainder[: total - sum(shares)]:
+        shares[k] += 1
+    return shares

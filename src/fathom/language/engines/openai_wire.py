@@ -1,0 +1,187 @@
+"""Chat completions as they travel: the fields of a reply that are read, server-sent events, and error bodies.
+
+Only what is needed is decoded, into typed structs, so a reply of the wrong shape is refused by the decoder and nowhere
+else. The event format is that of the HTML standard, section 9.2.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+__all__ = ["Choice", "Delta", "EventStream", "Refusal", "Reply", "TokenLogprob", "Usage", "decode", "refusal"]
+
+EVENT_BYTES = 16 << 20  # of one event
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """A choice's ``message``, or in a stream its ``delta``."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+
+    @property
+    def thought(self) -> str:
+        return self.reasoning_content or self.reasoning or ""
+
+
+class TopLogprob(msgspec.Struct, frozen=True, gc=False):
+    token: str = ""
+    logprob: float = 0.0
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
+    logprob: float
+    top_logprobs: list[TopLogprob] | None = None
+
+
+class Logprobs(msgspec.Struct, frozen=True, gc=False):
+    content: list[TokenLogprob] | None = None
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    index: int = 0
+    message: Delta | None = None
+    delta: Delta | None = None
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+
+
+class PromptDetails(msgspec.Struct, frozen=True, gc=False):
+    cached_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    completion_tokens: int | None = None
+    prompt_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+    @property
+    def reused(self) -> int:
+        details = self.prompt_tokens_details
+        return (details.cached_tokens or 0) if details else 0
+
+
+class Timings(msgspec.Struct, frozen=True, gc=False):
+    """llama.cpp's own account of one choice."""
+
+    predicted_n: int | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """A whole reply, or in a stream what one event carries."""
+
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    error: Any = None
+    object: str = ""
+    message: Any = None  # beside ``object: "error"``, in older servers
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error) or self.object == "error"
+
+
+_decoder = msgspec.json.Decoder(Reply)
+
+
+def decode(data: bytes | bytearray) -> Reply:
+    """Raises msgspec.DecodeError (of which ValidationError is a kind) on anything that is not a reply."""
+    return _decoder.decode(data)
+
+
+class EventStream:
+    """Cuts a byte stream into the data of its events, wherever it was split on the way."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()  # the line that has not ended yet
+        self._data: list[bytes] = []
+        self._size = 0
+        self._return = False  # a CR that ended the last chunk, perhaps the first half of CRLF
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Data of the events that ``chunk`` completes. Raises ValueError on an event of absurd size."""
+        if self._return:
+            chunk = b"\r" + chunk
+            self._return = False
+        if b"\r" in chunk:
+            if chunk.endswith(b"\r"):
+                chunk, self._return = chunk[:-1], True
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        self._line += chunk
+        self._size += len(chunk)
+        events: list[bytes] = []
+        if b"\n" in chunk:
+            *lines, self._line = self._line.split(b"\n")
+            for line in lines:
+                self._take(bytes(line), events)
+        if self._size > EVENT_BYTES:
+            raise ValueError(f"an event of more than {EVENT_BYTES >> 20} MiB")
+        return events
+
+    def close(self) -> list[bytes]:
+        """Data of an event that the end of the stream completes, which servers that forget the last blank line need."""
+        return self.feed(b"\n\n")
+
+    def _take(self, line: bytes, events: list[bytes]) -> None:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if not line:
+            if self._data:
+                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+            self._data = []
+            self._size = len(self._line)
+            return
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data.append(value.removeprefix(b" "))
+        elif field == b"error":  # llama.cpp, older servers
+            self._data.append(b'{"error":%s}' % value.strip())
+        else:
+            self._size -= len(line)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What an error said: its ``message``, and the request's ``fields`` that it names in so many words."""
+
+    message: str
+    fields: tuple[str, ...] = ()
+    status: int | None = None
+
+
+def refusal(body: bytes | object) -> Refusal:
+    """From an error body in any of the usual shapes: OpenAI's, FastAPI's, plain text. Never raises."""
+    if isinstance(body, bytes):
+        text = body.decode("utf-8", "replace")
+        try:
+            parsed: object = json.loads(text)
+        except (ValueError, RecursionError):
+            return Refusal(text)
+    else:
+        text, parsed = "", body
+    if isinstance(parsed, dict) and parsed.get("error"):
+        parsed = parsed["error"]
+    if isinstance(parsed, str):
+        return Refusal(parsed)
+    if not isinstance(parsed, dict):
+        return Refusal(text or str(parsed))
+    detail = parsed.get("detail")
+    if isinstance(detail, list):  # FastAPI: what is wrong, field by field
+        items = [item for item in detail if isinstance(item, dict)]
+        paths = [[str(step) for step in item["loc"]] for item in items if isinstance(item.get("loc"), list)]
+        said = [f"{'.'.join(path)}: {item.get('msg', '')}" for path, item in zip(paths, items, strict=False)]
+        return Refusal("; ".join(said) or text, tuple(path[1] for path in paths if len(path) > 1))
+    message = next((m for key in ("message", "detail", "error", "msg") if isinstance(m := parsed.get(key), str)), text)
+    field, code = parsed.get("param"), parsed.get("code")
+    return Refusal(
+        message or str(parsed),
+        (field,) if isinstance(field, str) and field else (),
+        code if isinstance(code, int) and 400 <= code < 600 else None,
+    )
