@@ -11,28 +11,54 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fathom.errors import UnknownModel, UsageError, one_of
 from fathom.reasoner import Reasoner
 
-__all__ = ["KINDS", "Kind", "open_model"]
+if TYPE_CHECKING:
+    from fathom.language.engines.base import Sampling
+
+__all__ = ["KINDS", "Kind", "available", "open_model"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model: the form of its URI, what it is, the packages that it needs and the extra that brings them."""
+    """A kind of model: its URI, what it is and can do, the packages that it needs and the extra that has them."""
 
     uri: str
     summary: str
+    can: str
     opener: Callable[..., Awaitable[Reasoner]]
     packages: tuple[str, ...] = ()
     extra: str = ""
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """The packages that are not installed."""
-        return tuple(name for name in self.packages if find_spec(name) is None)
+    def state(self) -> str:
+        """Whether it can be opened here, or what to install."""
+        missing = [name for name in self.packages if find_spec(name) is None]
+        return f"needs pip install 'fathom-inference[{self.extra}]'" if missing else "ready"
+
+
+def available() -> list[dict[str, str]]:
+    """What can be opened here: for each model or kind its ``uri``, ``summary``, what it ``can``, and ``state``."""
+    from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
+    from fathom.language.download import cached
+
+    local = KINDS["gguf"]
+    rows = []
+    for name, entry in CATALOGUE.items():
+        fetched = "ready" if cached(name) else f"fetched at first use, {entry.size_bytes / 1e6:.0f} MB"
+        rows.append(
+            {
+                "uri": f"{name} (embedded)" if name == DEFAULT_MODEL else name,
+                "summary": f"{entry.description} {entry.licence}.",
+                "can": local.can,
+                "state": fetched if local.state == "ready" else local.state,
+            }
+        )
+    rows += [{"uri": k.uri, "summary": k.summary, "can": k.can, "state": k.state} for k in KINDS.values()]
+    return rows
 
 
 async def open_model(uri: str = "embedded", **options: Any) -> Reasoner:
@@ -60,31 +86,34 @@ async def _embedded(name: str, *, progress: Any = None, **options: Any) -> Reaso
     from fathom.language.download import obtain
 
     path = await asyncio.to_thread(obtain, name or DEFAULT_MODEL, progress=progress)
-    return await _gguf(os.fspath(path), name=name or DEFAULT_MODEL, **options)
+    return await _gguf(os.fspath(path), **options)
 
 
-async def _gguf(
-    path: str, *, form: str = "short", sampling: Any = None, name: str | None = None, **options: Any
-) -> Reasoner:
-    from fathom.language.engines.llama import open_gguf
-    from fathom.language.model import DEFAULT_SAMPLING, LanguageModel
+async def _gguf(path: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:
+    from fathom.language.engines.gguf import open_gguf
+    from fathom.language.model import LanguageModel
 
-    engine = await asyncio.to_thread(open_gguf, path, **({"name": name} if name else {}), **options)
-    model = LanguageModel(engine, form=form, sampling=sampling or DEFAULT_SAMPLING)
+    model = LanguageModel(await asyncio.to_thread(open_gguf, path, **options), form=form, sampling=sampling)
     await model.prepare()
     return model
 
 
-async def _openai(name: str, *, form: str = "short", sampling: Any = None, **options: Any) -> Reasoner:
+async def _openai(name: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:
     from fathom.language.engines.openai import OpenAIEngine
-    from fathom.language.model import DEFAULT_SAMPLING, LanguageModel
+    from fathom.language.model import LanguageModel
 
     name, _, base_url = name.partition("@")
-    engine = OpenAIEngine(name, **({"base_url": base_url} if base_url else {}), **options)
-    return LanguageModel(engine, form=form, sampling=sampling or DEFAULT_SAMPLING)
+    return LanguageModel(OpenAIEngine(name, base_url or None, **options), form=form, sampling=sampling)
 
+
+_LOCAL = "logprobs, extend, fork, revise"
 
 KINDS: Mapping[str, Kind] = {
-    "gguf": Kind("gguf:PATH", "any GGUF file, run in process by llama.cpp", _gguf, ("xllamacpp", "numpy"), "local"),
-    "openai": Kind("openai:MODEL[@BASE_URL]", "any OpenAI-compatible server", _openai),
+    "gguf": Kind("gguf:PATH", "Any GGUF file, run in process by llama.cpp.", _LOCAL, _gguf, ("xllamacpp",), "local"),
+    "openai": Kind(
+        "openai:MODEL[@BASE_URL]",
+        "Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted APIs.",
+        "revise; logprobs, extend and fork where the server offers them",
+        _openai,
+    ),
 }

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from fathom.budget import Meter
-from fathom.errors import LimitError, PromptTooLong
+from fathom.errors import LimitError, PromptTooLong, UsageError, one_of
 from fathom.language.engines.base import Engine, EngineCapability, Pace, Prompt, Sampling
 from fathom.language.prompts import FORMS, AnswerForm, with_instruction
 from fathom.language.session import Habits, LanguageSession
@@ -26,11 +26,13 @@ class LanguageModel:
     """
 
     def __init__(
-        self, engine: Engine, *, form: AnswerForm | str = AnswerForm.SHORT, sampling: Sampling = DEFAULT_SAMPLING
+        self, engine: Engine, *, form: AnswerForm | str = AnswerForm.SHORT, sampling: Sampling | None = None
     ) -> None:
         self.engine = engine
+        if form not in tuple(AnswerForm):
+            raise UsageError(one_of("answer form", form, tuple(AnswerForm)))
         self.form = AnswerForm(form)
-        self.sampling = sampling
+        self.sampling = sampling or DEFAULT_SAMPLING
         self._habits: dict[AnswerForm, Habits] = {form: Habits() for form in AnswerForm}
         self._pace: Pace | None = None
         self._warm: dict[str, int] = {}
