@@ -45,7 +45,7 @@ models: $(VENV)/.test-ready
 $(PY):
 	@test -n "$(PYTHON)" || { echo "Fathom needs Python 3.11 or newer and found none: install it, or say where it is with" \
 		"make PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "$(PYTHON) is older than Python 3.11, which Fathom needs"; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "Fathom needs Python 3.11 or newer, and $(PYTHON) is not that"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks the venv module;" \
 		"on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Creating $(VENV) with $(PYTHON) ..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 from model_sources import HALF, SIZE, Hub, entry_for, in_another_process, output_of
 
 from fathom.errors import DownloadError, FathomError, ModelFileError, UnknownModel
-from fathom.language.download import cached, main, obtain, print_progress
+from fathom.language.download import aobtain, cached, main, obtain, print_progress
 
 
 def test_an_exception_of_the_progress_callback_stops_and_a_later_call_goes_on(
@@ -36,6 +37,23 @@ def test_an_exception_of_the_progress_callback_stops_and_a_later_call_goes_on(
     assert reached > 0
     assert obtain(entry).read_bytes() == content
     assert hub.ranges == ([None] if reached == SIZE else [None, f"bytes={reached}-"])
+
+
+async def test_a_cancelled_task_stops_the_download_and_a_later_call_goes_on(
+    hub: Hub, cache: Path, content: bytes
+) -> None:
+    hub.bytes_per_second = 2 * SIZE
+    entry = entry_for(content, hub=True)
+    begun = threading.Event()
+    task = asyncio.create_task(aobtain(entry, progress=lambda *_: begun.set()))
+    assert await asyncio.to_thread(begun.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await aobtain(entry)).read_bytes() == content
+    first, second = hub.ranges
+    assert first is None
+    assert second is not None
 
 
 @pytest.mark.slow

@@ -108,12 +108,21 @@ def test_a_hub_that_nobody_runs_or_that_is_switched_off_says_so(
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
         with pytest.raises(DownloadError, match="out of reach"):
             obtain(entry)
-    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
-    with pytest.raises(DownloadError, match="not an http or https address"):
-        obtain(entry)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
         obtain(entry)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["file:///etc", "ftp://127.0.0.1", "http://", "http://[::1", "http://a b", "http://127.0.0.1:x", "http://ä.."],
+)
+def test_an_endpoint_that_makes_no_sense_is_reported(
+    endpoint: str, cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(DownloadError, match=r"not an http or https address|not an address|out of reach"):
+        obtain(entry_for(content, hub=True))
 
 
 def test_a_killed_download_resumes_at_its_last_byte(hub: Hub, cache: Path, content: bytes) -> None:

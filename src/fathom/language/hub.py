@@ -40,7 +40,11 @@ def fetch_from_hub(hub: HubFile, partial: PartialFile, report: Callable[[int], N
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
         raise DownloadError("switched off by HF_HUB_OFFLINE")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
-    if urllib.parse.urlsplit(endpoint).scheme not in {"http", "https"}:
+    try:
+        scheme = urllib.parse.urlsplit(endpoint).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in {"http", "https"}:  # urllib would open file: and ftp: as well
         raise DownloadError(f"HF_ENDPOINT={endpoint!r} is not an http or https address")
     url = f"{endpoint}/{hub.repo}/resolve/{hub.revision}/{urllib.parse.quote(hub.file)}"
     require_space(partial.path.parent, partial.missing_bytes)
@@ -118,6 +122,8 @@ def _answer(request: urllib.request.Request) -> http.client.HTTPResponse:
         raise DownloadError(f"{request.full_url} answered with HTTP status {answer.code}")
     if isinstance(answer, urllib.error.URLError):
         raise DownloadError(f"{request.full_url} is out of reach: {answer.reason}")
+    if isinstance(answer, (ValueError, http.client.InvalidURL)):
+        raise DownloadError(f"{request.full_url!r} is not an address that can be asked: {answer}")
     if isinstance(answer, Exception):
         raise answer
     return answer
