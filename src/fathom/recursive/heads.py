@@ -58,7 +58,7 @@ def calibrate(model: RecursiveModel, task: Task, config: TrainConfig, device: st
     """
     x = task.inputs("validation")
     x = x[:: max(1, len(x) // config.validation_inputs)][: config.validation_inputs].to(device)
-    depth = model.config.supervision
+    depth = 2 * model.config.supervision
     width = config.validation_samples if model.draws else 1
     rolled = trajectories(model, x, depths=tuple(range(1, depth + 1)), width=width, seed=config.seed + 1)
     repeated = x.repeat_interleave(width, 0)

@@ -163,7 +163,7 @@ class RecursiveModel(nn.Module):
         """
         config = self.config
         if config.noise > 0 and noise is not None:
-            state = Latent(state.h + config.noise * noise[0], state.l)
+            state = Latent(state.h + (config.noise * noise[0]).to(state.h.dtype), state.l)
         for t in range(config.transitions - 1):
             with nullcontext() if config.gradient == "all" else torch.no_grad():
                 state = self._early_transition(state, e, None if noise is None else noise[t % len(noise)], answer)
@@ -173,7 +173,7 @@ class RecursiveModel(nn.Module):
         prior = self.prior(proposal)
         posterior = None if answer is None else self.posterior(torch.cat((proposal, answer), -1))
         epsilon = (prior if posterior is None else posterior).sample(None if noise is None else noise[-1])
-        return Step(Latent(proposal + epsilon, low), proposal, prior, posterior)
+        return Step(Latent(proposal + epsilon.to(proposal.dtype), low), proposal, prior, posterior)
 
     def _early_transition(self, state: Latent, e: Tensor, noise: Tensor | None, answer: Tensor | None) -> Latent:
         """A transition before a step's last. A posterior here leaks the answer past the KL; kept to show that it
@@ -186,7 +186,7 @@ class RecursiveModel(nn.Module):
             guidance = self.posterior(torch.cat((proposal, answer), -1))
         else:
             guidance = self.prior(proposal)
-        return Latent(proposal + guidance.sample(noise), low)
+        return Latent(proposal + guidance.sample(noise).to(proposal.dtype), low)
 
     def _propose(self, state: Latent, e: Tensor) -> tuple[Tensor, Tensor]:
         """u = f_H(h + l) after K refinements of l, and that l."""

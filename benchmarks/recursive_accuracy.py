@@ -1,0 +1,67 @@
+"""Print the table of shipped or given checkpoints on their test splits, with 95 % intervals over inputs.
+
+python benchmarks/recursive_accuracy.py queens-8 sudoku-6 --width 20 --depths 8 16
+python benchmarks/recursive_accuracy.py runs/mine/checkpoint.safetensors --inputs 200
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from fathom.recursive.checkpoint import load_checkpoint
+from fathom.recursive.evaluate import Point, evaluate
+from fathom.recursive.library import find_checkpoint
+from fathom.recursive.tasks import open_task
+
+COLUMNS = ("accuracy", "coverage", "attainable", "vote", "value", "halt", "verifier")
+
+
+def row(name: str, point: Point) -> str:
+    """One line of the table."""
+    cells = [str(getattr(point, column)) for column in COLUMNS]
+    head = [name, str(point.inputs), str(point.depth), str(point.width)]
+    return " | ".join([*head, *cells, f"{point.distinct:.1f}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="+", help="names of shipped checkpoints, or paths")
+    parser.add_argument("--depths", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--widths", type=int, nargs="+", default=[20])
+    parser.add_argument("--inputs", type=int, help="evenly spaced inputs of the split; all where left out")
+    parser.add_argument(
+        "--kind", choices=["all", "unique", "many"], default="all", help="inputs with one solution, or more"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(" | ".join(["checkpoint", "inputs", "depth", "width", *COLUMNS, "distinct"]))
+    for name in options.checkpoints:
+        checkpoint = load_checkpoint(find_checkpoint(name))
+        task = open_task(checkpoint.task)
+        x = task.inputs("test")
+        solutions = task.count(x)
+        if options.kind != "all":
+            kept = (solutions == 1) == (options.kind == "unique")
+            x, solutions = x[kept], solutions[kept]
+        if options.inputs:
+            stride = max(1, len(x) // options.inputs)
+            x, solutions = x[::stride][: options.inputs], solutions[::stride][: options.inputs]
+        points = evaluate(
+            checkpoint.model,
+            task,
+            x,
+            depths=options.depths,
+            widths=options.widths,
+            seed=options.seed,
+            solutions=solutions,
+        )
+        for point in points:
+            print(row(Path(name).stem, point), flush=True)
+
+
+if __name__ == "__main__":
+    main()

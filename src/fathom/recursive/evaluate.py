@@ -1,0 +1,136 @@
+"""Measuring a checkpoint over the plane of depth and width: accuracy, coverage, and what each way to select gains.
+
+Intervals are over inputs, which are what is sampled from a population: trajectories of one input are not independent.
+Proportions of inputs get Wilson intervals, means over inputs (accuracy of samples, coverage) bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fathom.recursive.model import RecursiveModel
+from fathom.recursive.rollout import trajectories
+from fathom.recursive.tasks.base import Task
+
+__all__ = ["Estimate", "Point", "bootstrap", "evaluate", "vote", "wilson"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the plane. All but ``distinct`` are shares; the selections pick one of ``width`` answers an
+    input.
+    """
+
+    depth: int
+    width: int
+    inputs: int
+    accuracy: Estimate
+    """Of single samples."""
+    coverage: Estimate
+    """Distinct right answers found, of all that there are."""
+    attainable: Estimate
+    """Distinct right answers found, of as many as ``width`` samples could have found."""
+    distinct: float
+    """Different answers an input, right or wrong."""
+    vote: Estimate
+    value: Estimate
+    halt: Estimate
+    verifier: Estimate
+    """Whether any answer is right: selection by the task's own constraints, and the oracle's bound where those are the
+    truth.
+    """
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> Estimate:
+    """A proportion with its Wilson score interval."""
+    share = successes / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def bootstrap(values: Tensor, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """A mean over inputs with its percentile bootstrap interval. ``values`` is (N,)."""
+    values = values.double().cpu()
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(len(values), (resamples, len(values)), generator=generator)
+    low, high = torch.quantile(values[chosen].mean(-1), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Estimate(float(values.mean()), low, high)
+
+
+def vote(answers: Sequence[bytes], scores: Sequence[float]) -> int:
+    """The index of the most frequent answer's best-scored copy; ties between answers go to the higher score."""
+    tally = Counter(answers)
+    return max(range(len(answers)), key=lambda i: (tally[answers[i]], scores[i], -i))
+
+
+def evaluate(
+    model: RecursiveModel,
+    task: Task,
+    x: Tensor,
+    *,
+    depths: Sequence[int],
+    widths: Sequence[int],
+    seed: int = 0,
+    solutions: Tensor | None = None,
+) -> list[Point]:
+    """The plane of ``model`` on inputs ``x``, at every depth and width. ``solutions`` is ``task.count(x)``, where known
+    already.
+    """
+    solutions = task.count(x.cpu()) if solutions is None else solutions
+    widest = max(widths)
+    rolled = trajectories(model, x, depths=tuple(depths), width=widest, seed=seed)
+    points = []
+    for depth in depths:
+        answers, halts, values = rolled[depth]
+        right = task.valid(x.repeat_interleave(widest, 0), answers.flatten(0, 1)).view(len(x), widest)
+        keys = [[bytes(a) for a in row] for row in answers.to("cpu", torch.uint8).numpy()]
+        points += [_point(depth, width, keys, right.cpu(), halts.cpu(), values.cpu(), solutions) for width in widths]
+    return points
+
+
+def _point(
+    depth: int, width: int, keys: list[list[bytes]], right: Tensor, halts: Tensor, values: Tensor, solutions: Tensor
+) -> Point:
+    inputs, found, distinct, voted = len(keys), [], 0, 0
+    for row, good, value in zip(keys, right.tolist(), values.tolist(), strict=True):
+        found.append(len({key for key, ok in zip(row[:width], good, strict=False) if ok}))
+        distinct += len(set(row[:width]))
+        voted += good[vote(row[:width], value[:width])]
+    right, halts, values = right[:, :width], halts[:, :width], values[:, :width]
+    discovered = torch.tensor(found)
+
+    def chosen(scores: Tensor) -> Estimate:
+        return wilson(int(right.gather(1, scores.argmax(-1, keepdim=True)).sum()), inputs)
+
+    return Point(
+        depth=depth,
+        width=width,
+        inputs=inputs,
+        accuracy=bootstrap(right.float().mean(-1)),
+        coverage=bootstrap(discovered / solutions.clamp(min=1)),
+        attainable=bootstrap(discovered / solutions.clamp(1, width)),
+        distinct=distinct / inputs,
+        vote=wilson(voted, inputs),
+        value=chosen(values),
+        halt=chosen(halts),
+        verifier=wilson(int(right.any(-1).sum()), inputs),
+    )

@@ -1,0 +1,256 @@
+"""Inference as a scheduler over slots: latent trajectories enter, advance a supervision step at a time, fork, and
+leave.
+
+A problem is encoded once. A trajectory occupies one slot, whose bytes are all that it costs; whoever leaves frees the
+slot for the next. Any set of trajectories may advance together, in waves of bounded size: each has noise of its own
+(:mod:`fathom.recursive.noise`), so that one seed gives one result whatever the batching and the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from fathom.errors import LimitError, UsageError
+from fathom.recursive.model import Latent, RecursiveModel
+from fathom.recursive.noise import key_of, noise_of
+
+__all__ = ["End", "Explorer", "Settling", "Trajectory"]
+
+FINGERPRINT = 16
+
+
+class End(StrEnum):
+    """Why a trajectory took no further step."""
+
+    HALTED = "halted"
+    CONVERGED = "converged"
+    LOOPED = "looped"
+    EXHAUSTED = "exhausted"
+
+
+@dataclass(frozen=True)
+class Settling:
+    """When a trajectory counts as settled: its latent moves less than ``tolerance`` (root mean square, of a state of
+    unit scale) from one step to the next (*converged*), or comes back that close to where it was up to ``period`` steps
+    ago (*looped*), for ``patience`` steps on end.
+    """
+
+    tolerance: float = 0.02
+    period: int = 6
+    patience: int = 2
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """One latent trajectory. ``slot`` is None once it has been dropped; ``answer`` is set when it is concluded."""
+
+    problem: int
+    key: int
+    slot: int | None
+    depth: int = 0
+    halt: float = 0.0
+    """Probability that the answer decoded now is right."""
+    value: float = 0.0
+    """Probability that the answer will be right in the end (LPRM)."""
+    answer: Tensor | None = None
+    end: End | None = None
+    path: list[Tensor] = field(default_factory=list, repr=False)
+    """A random projection of h after each step, (16,): enough to see convergence and loops, and to draw the
+    trajectory.
+    """
+    forks: int = 0
+    settled_for: int = 0
+
+
+class Explorer:
+    """Trajectories of one model. ``slots`` bounds how many exist at a time, ``wave`` how many are computed at a time.
+
+    ``dtype`` is that of weights and states; distributions and noise are float32 throughout.
+    """
+
+    def __init__(
+        self,
+        model: RecursiveModel,
+        *,
+        seed: int = 0,
+        slots: int = 1024,
+        wave: int = 128,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if slots < 1 or wave < 1:
+            raise LimitError(
+                "width", f"an explorer needs at least one slot and waves of at least one, not {slots} and {wave}"
+            )
+        self.model, self.seed, self.wave = model.to(dtype).eval(), seed, wave
+        device = model.h0.device
+        # Pages of an empty tensor are taken from the system when they are first written: unused slots cost nothing.
+        self._h = torch.empty(slots, *model.h0.shape, dtype=dtype, device=device)
+        self._l = torch.empty_like(self._h)
+        self._free = list(range(slots - 1, -1, -1))
+        self._encoded: list[Tensor] = []
+        self._identity: list[bytes] = []
+        self._started: list[int] = []
+        generator = torch.Generator().manual_seed(0)
+        self._projection = torch.randn(model.h0.numel(), FINGERPRINT, generator=generator).to(device)
+        self._projection /= (FINGERPRINT * model.h0.numel()) ** 0.5
+
+    @property
+    def free(self) -> int:
+        """Slots that are free."""
+        return len(self._free)
+
+    @property
+    def trajectory_bytes(self) -> int:
+        """Bytes of a trajectory's state."""
+        return 2 * self._h[0].numel() * self._h.element_size()
+
+    @torch.inference_mode()
+    def pose(self, x: Tensor) -> int:
+        """Encode a problem, once, and return its number. ``x`` is an input of the task, without a batch axis."""
+        self._encoded.append(self.model.encode(x[None].to(self._h.device))[0])
+        self._identity.append(x.cpu().numpy().tobytes())
+        self._started.append(0)
+        return len(self._encoded) - 1
+
+    def start(self, problem: int) -> Trajectory:
+        """A new trajectory of ``problem`` at depth 0. Raises ``LimitError`` where every slot is taken."""
+        key = key_of(self.seed, self._identity[problem], self._started[problem])
+        slot = self._take()
+        self._started[problem] += 1
+        self._h[slot], self._l[slot] = self.model.h0, self.model.l0
+        return Trajectory(problem, key, slot)
+
+    def fork(self, parent: Trajectory) -> Trajectory:
+        """A copy of ``parent`` that goes its own way from here: same state, other noise."""
+        origin, slot = self._slot(parent), self._take()
+        self._h[slot], self._l[slot] = self._h[origin], self._l[origin]
+        key = key_of(parent.key, parent.depth, parent.forks)
+        parent.forks += 1
+        return Trajectory(parent.problem, key, slot, parent.depth, parent.halt, parent.value, path=list(parent.path))
+
+    def drop(self, trajectory: Trajectory) -> None:
+        """Give up the trajectory's state and free its slot. Its answer, where it was concluded, stays."""
+        self._free.append(self._slot(trajectory))
+        trajectory.slot = None
+
+    @torch.inference_mode()
+    def advance(self, trajectories: Sequence[Trajectory], *, judge: bool = True) -> None:
+        """One supervision step of each, in waves. ``judge`` updates ``halt`` and ``value``."""
+        for first in range(0, len(trajectories), self.wave):
+            self._advance_wave(trajectories[first : first + self.wave], judge)
+
+    def _advance_wave(self, wave: Sequence[Trajectory], judge: bool) -> None:
+        model = self.model
+        slots = torch.tensor([self._slot(t) for t in wave], device=self._h.device)
+        e = torch.stack([self._encoded[t.problem] for t in wave])
+        noise = None
+        if model.draws:
+            drawn = noise_of([(t.key, t.depth) for t in wave], (model.draws, *model.h0.shape))
+            noise = drawn.transpose(0, 1).to(self._h.device)
+        state = model.supervision_step(Latent(self._h[slots], self._l[slots]), e, noise).state
+        self._h[slots], self._l[slots] = state
+        prints = (state.h.flatten(1).float() @ self._projection).cpu()
+        for trajectory, fingerprint in zip(wave, prints, strict=True):
+            trajectory.depth += 1
+            trajectory.path.append(fingerprint)
+        if judge:
+            halts, values = (logit.sigmoid().tolist() for logit in model.judge(state.h))
+            for trajectory, halt, value in zip(wave, halts, values, strict=True):
+                trajectory.halt, trajectory.value = halt, value
+
+    @torch.inference_mode()
+    def conclude(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+        """The answers, (L,) each, that the trajectories hold now. They may go on."""
+        answers: list[Tensor] = []
+        for first in range(0, len(trajectories), self.wave):
+            wave = trajectories[first : first + self.wave]
+            slots = torch.tensor([self._slot(t) for t in wave], device=self._h.device)
+            answers += self.model.decode(self._h[slots]).argmax(-1).cpu()
+        for trajectory, answer in zip(trajectories, answers, strict=True):
+            trajectory.answer = answer
+        return answers
+
+    def run(
+        self,
+        problems: Sequence[int],
+        *,
+        width: int,
+        depth: int,
+        halt_threshold: float = 1.0,
+        settling: Settling | None = None,
+    ) -> list[list[Trajectory]]:
+        """``width`` trajectories of each problem to at most ``depth`` steps, concluded and dropped; more than the slots
+        take turns.
+
+        A trajectory leaves as soon as it halts (its halt probability exceeds ``halt_threshold``) or, with ``settling``,
+        settles.
+        """
+        if width < 1 or depth < 1:
+            raise LimitError(
+                "width" if width < 1 else "depth", f"width and depth must be at least 1, not {width} and {depth}"
+            )
+        results: list[list[Trajectory]] = [[] for _ in problems]
+        waiting = [at for at in range(len(problems)) for _ in range(width)][::-1]
+        active: list[Trajectory] = []
+        while waiting or active:
+            while waiting and self._free and len(active) < self.wave:
+                at = waiting.pop()
+                results[at].append(self.start(problems[at]))
+                active.append(results[at][-1])
+            if not active:
+                raise LimitError(
+                    "width", "every slot of this explorer is taken by trajectories that were started before"
+                )
+            self.advance(active, judge=halt_threshold < 1)
+            for trajectory in active:
+                trajectory.end = _end(trajectory, depth, halt_threshold, settling)
+            leaving = [t for t in active if t.end is not None]
+            active = [t for t in active if t.end is None]
+            self._leave(leaving)
+        return results
+
+    @torch.inference_mode()
+    def _leave(self, trajectories: Sequence[Trajectory]) -> None:
+        """Conclude and judge for the last time, and free the slots."""
+        self.conclude(trajectories)
+        for first in range(0, len(trajectories), self.wave):
+            wave = trajectories[first : first + self.wave]
+            states = self._h[torch.tensor([self._slot(t) for t in wave], device=self._h.device)]
+            halts, values = (logit.sigmoid().tolist() for logit in self.model.judge(states))
+            for trajectory, halt, value in zip(wave, halts, values, strict=True):
+                trajectory.halt, trajectory.value = halt, value
+                self.drop(trajectory)
+
+    def _take(self) -> int:
+        if not self._free:
+            raise LimitError("width", f"all {len(self._h)} slots of this explorer are taken; drop a trajectory first")
+        return self._free.pop()
+
+    def _slot(self, trajectory: Trajectory) -> int:
+        if trajectory.slot is None:
+            raise UsageError("this trajectory has been dropped; it can be neither advanced nor concluded")
+        return trajectory.slot
+
+
+def _end(trajectory: Trajectory, depth: int, halt_threshold: float, settling: Settling | None) -> End | None:
+    if trajectory.halt > halt_threshold:
+        return End.HALTED
+    if settling is not None and (settled := _settled(trajectory, settling)):
+        return settled
+    return End.EXHAUSTED if trajectory.depth >= depth else None
+
+
+def _settled(trajectory: Trajectory, settling: Settling) -> End | None:
+    """Whether the trajectory has come to rest, or keeps coming back, for as long as ``settling.patience`` asks."""
+    *earlier, last = trajectory.path[-settling.period - 1 :]
+    moved = [float((last - before).norm()) for before in reversed(earlier)]
+    close = [distance < settling.tolerance for distance in moved]
+    trajectory.settled_for = trajectory.settled_for + 1 if any(close) else 0
+    if trajectory.settled_for < settling.patience:
+        return None
+    return End.CONVERGED if close[0] else End.LOOPED

@@ -1,0 +1,12 @@
+"""Settings shrunk for tests: a few thousand parameters, so that a training step takes milliseconds."""
+
+from __future__ import annotations
+
+from fathom.recursive.config import ModelConfig, TrainConfig, settings
+
+SMALL = {"width": 16, "heads": 2, "ffn": 32, "mixer": 24, "supervision": 3, "batch": 16, "head_steps": 4, "warmup": 2}
+
+
+def tiny(preset: str = "gram", **overrides: object) -> tuple[ModelConfig, TrainConfig]:
+    """Settings of ``preset`` shrunk for tests."""
+    return settings(preset, **{**SMALL, "validation_inputs": 8, "validation_samples": 2, **overrides})
