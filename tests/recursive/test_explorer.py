@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import tiny
+
+from fathom.errors import LimitError, UsageError
+from fathom.recursive.explorer import End, Explorer, Settling, Trajectory
+from fathom.recursive.model import RecursiveModel
+from fathom.recursive.noise import key_of, noise_of
+from fathom.recursive.tasks.queens import Queens
+
+
+def outcome(trajectories: list[Trajectory]) -> list[tuple[list[int], int, End | None, float]]:
+    return [([] if t.answer is None else t.answer.tolist(), t.depth, t.end, t.value) for t in trajectories]
+
+
+def test_one_seed_one_result_whatever_the_waves_slots_and_order(queens: Queens, model: RecursiveModel) -> None:
+    boards = queens.inputs("test")[:3]
+
+    def explore(order: list[int], seed: int = 5, **limits: int) -> list[list[tuple[list[int], int, End | None, float]]]:
+        explorer = Explorer(model, seed=seed, **limits)
+        numbers = [explorer.pose(boards[i]) for i in order]
+        results = explorer.run(numbers, width=7, depth=4)
+        return [outcome(results[order.index(i)]) for i in range(3)]
+
+    reference = explore([0, 1, 2])
+    assert reference == explore([2, 0, 1], wave=4)
+    assert reference == explore([1, 2, 0], slots=5, wave=3)
+    assert reference != explore([0, 1, 2], seed=6)
+
+
+def test_a_trajectory_is_the_same_alone_and_among_others(queens: Queens, model: RecursiveModel) -> None:
+    board = queens.inputs("test")[0]
+    alone, among = Explorer(model), Explorer(model)
+    one = alone.start(alone.pose(board))
+    for _ in range(3):
+        alone.advance([one])
+    problem = among.pose(board)
+    many = [among.start(problem) for _ in range(5)]
+    for _ in range(3):
+        among.advance(many[1:][::-1])
+        among.advance(many[:1])
+    assert torch.equal(alone.conclude([one])[0], among.conclude(many[:1])[0])
+    assert all(torch.equal(a, b) for a, b in zip(one.path, many[0].path, strict=True))
+
+
+def test_a_fork_shares_the_past_and_goes_its_own_way(queens: Queens, model: RecursiveModel) -> None:
+    explorer = Explorer(model)
+    parent = explorer.start(explorer.pose(queens.inputs("test")[0]))
+    explorer.advance([parent])
+    first, second = explorer.fork(parent), explorer.fork(parent)
+    assert torch.equal(explorer.conclude([first])[0], explorer.conclude([parent])[0])
+    explorer.advance([parent, first, second])
+    ends = [t.path[-1] for t in (parent, first, second)]
+    assert all(not torch.equal(a, b) for a, b in zip(ends, ends[1:] + ends[:1], strict=True))
+    assert parent.depth == first.depth == 2
+
+
+def test_slots_are_bounded_freed_and_used_again(queens: Queens, model: RecursiveModel) -> None:
+    explorer = Explorer(model, slots=2)
+    problem = explorer.pose(queens.inputs("test")[0])
+    first, second = explorer.start(problem), explorer.start(problem)
+    with pytest.raises(LimitError, match="all 2 slots"):
+        explorer.start(problem)
+    with pytest.raises(LimitError, match="started before"):
+        explorer.run([problem], width=1, depth=1)
+    explorer.drop(first)
+    assert explorer.free == 1
+    third = explorer.start(problem)
+    explorer.advance([second, third])
+    with pytest.raises(UsageError, match="dropped"):
+        explorer.advance([first])
+    with pytest.raises(UsageError, match="dropped"):
+        explorer.drop(first)
+
+
+def test_halting_ends_a_trajectory_as_soon_as_the_head_is_sure(queens: Queens, model: RecursiveModel) -> None:
+    with torch.no_grad():
+        model.heads.out.bias.fill_(9.0)
+    explorer = Explorer(model)
+    problem = explorer.pose(queens.inputs("test")[0])
+    (halted,) = explorer.run([problem], width=3, depth=9, halt_threshold=0.99)
+    assert [(t.depth, t.end) for t in halted] == [(1, End.HALTED)] * 3
+    (exhausted,) = explorer.run([problem], width=3, depth=4)
+    assert [(t.depth, t.end) for t in exhausted] == [(4, End.EXHAUSTED)] * 3
+    assert explorer.free == 1024
+
+
+def test_a_still_latent_converges_and_a_returning_one_loops() -> None:
+    from fathom.recursive.explorer import _settled
+
+    still, swinging, moving = (Trajectory(0, 0, None) for _ in range(3))
+    ends = {}
+    for step in range(12):
+        still.path.append(torch.ones(16))
+        swinging.path.append(torch.full((16,), float(step % 3)))
+        moving.path.append(torch.full((16,), float(step)))
+        for name, trajectory in (("still", still), ("swinging", swinging), ("moving", moving)):
+            ends.setdefault(name, _settled(trajectory, Settling()))
+            ends[name] = ends[name] or _settled(trajectory, Settling())
+    assert ends == {"still": End.CONVERGED, "swinging": End.LOOPED, "moving": None}
+
+
+def test_a_deterministic_model_settles_before_the_depth_ends(queens: Queens) -> None:
+    torch.manual_seed(0)
+    explorer = Explorer(RecursiveModel(tiny("trm")[0], queens.shape))
+    problem = explorer.pose(queens.inputs("test")[0])
+    ((settled,),) = explorer.run([problem], width=1, depth=400, settling=Settling(tolerance=0.05))
+    assert settled.end in (End.CONVERGED, End.LOOPED)
+    assert settled.depth < 400
+
+
+@given(key=st.integers(0, 2**64 - 1), depth=st.integers(0, 10_000))
+@settings(max_examples=20)
+def test_noise_is_a_function_of_key_and_depth(key: int, depth: int) -> None:
+    pair = noise_of([(key, depth), (key, depth + 1)], (3, 50))
+    assert torch.equal(pair[0], noise_of([(key, depth)], (3, 50))[0])
+    assert not torch.equal(pair[0], pair[1])
+
+
+def test_noise_is_standard_normal_and_keys_differ() -> None:
+    drawn = noise_of([(key_of(0, i), 1) for i in range(50)], (400,))
+    assert abs(drawn.mean().item()) < 0.03
+    assert abs(drawn.std().item() - 1) < 0.03
+    assert len({key_of(a, b) for a in range(30) for b in range(30)}) == 900
+    assert key_of(b"ab", b"c") != key_of(b"a", b"bc")
