@@ -1,0 +1,292 @@
+"""The embedded engine: llama.cpp in this process, on its C interface.
+
+n choices of one prompt read it once and share its cache; a continuation given by token ids reads nothing again but
+its last token; cancelling one choice frees its place at the next step, and cancelling all interrupts the step itself.
+One thread owns the model (``llama_worker``); any number of event loops may use the engine at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import secrets
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
+from fathom.language.engines import llama_c
+from fathom.language.engines.base import EngineCapability, EngineTraits, Finish, Pace, Piece, Prompt, Request
+from fathom.language.engines.llama_chat import ChatTokenizer
+from fathom.language.engines.llama_choice import Choice, Reading
+from fathom.language.engines.llama_grammar import GrammarCompiler
+from fathom.language.engines.llama_model import Context, Model
+from fathom.language.engines.llama_sampling import Sampler, log_softmax
+from fathom.language.engines.llama_worker import Worker
+
+__all__ = ["LlamaEngine", "LlamaGeneration"]
+
+_CAPABILITIES = frozenset(
+    {
+        EngineCapability.LOGPROBS,
+        EngineCapability.PREFIX,
+        EngineCapability.TOKENS,
+        EngineCapability.MANY,
+        EngineCapability.SCHEMA,
+        EngineCapability.SEED,
+    }
+)
+_BATCH = 512  # tokens that one call of the model takes at most
+
+
+class LlamaEngine:
+    """A GGUF model in this process.
+
+    ``context`` is the size of the key-value cache in tokens, shared by everything that runs and is kept, and by
+    default also the longest that one sequence may become (the model's own limit, if it is shorter). ``max_width``
+    choices advance together at most; more wait their turn. ``threads`` None takes what the measurement of ``pace()``
+    found best, and half of the cores before it. ``template`` replaces the chat template of the file. What a request
+    leaves open of its sampling is taken from ``llama_sampling.DEFAULTS`` (temperature 0.7, top-p 0.95, top-k 40).
+
+    *Seeds.* Choice i draws with a generator of its own, seeded ``seed + i``, one draw a token: what a choice draws
+    does not depend on its neighbours. The logits it draws from do, in their last bits, because the kernels that
+    multiply one row and those that multiply several round differently, and so does attention over another layout of
+    the cache. The same request on an idle engine with the same history gives the same text; beside other work a
+    choice may take another turn wherever two tokens are nearly tied.
+
+    Raises ModelFileError on a file that is missing or damaged, EngineError when memory does not suffice, and
+    ``llama_c.Unsupported`` where the C interface is not there (``open_gguf`` then takes the other way).
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        context: int = 16_384,
+        max_width: int = 64,
+        threads: int | None = None,
+        template: str | None = None,
+    ) -> None:
+        if context < 16:
+            raise LimitError(
+                "context", f"a context of {context} tokens is too small to hold a question; give 16 or more"
+            )
+        if not 1 <= max_width <= 128:
+            raise LimitError("max_width", f"the embedded engine runs 1 to 128 choices together, not {max_width}")
+        if threads is not None and threads < 1:
+            raise LimitError("threads", f"threads must be 1 or more, not {threads}")
+        self._library = llama_c.load()
+        self._model = Model(self._library, Path(path))
+        try:
+            if not self._model.causal:
+                raise llama_c.Unsupported(f"{path} is not a plain decoder")
+            self._chat = ChatTokenizer(self._model, template)
+            count = threads or max(1, (os.cpu_count() or 2) // 2)
+            made = Context(
+                self._library, self._model, cells=context, width=max_width, batch=min(_BATCH, context), threads=count
+            )
+        except BaseException:
+            self._model.free()
+            raise
+        self._grammars = GrammarCompiler(self._library, self._model)
+        self._length = min(self._model.training_context or context, context)
+        self._worker = Worker(self._library, self._model, made, width=max_width, length=self._length)
+        self._close = weakref.finalize(self, self._worker.close)  # at the latest when the interpreter ends
+        self._traits = EngineTraits(
+            model=self._model.name,
+            context_length=self._length,
+            capabilities=_CAPABILITIES,
+            max_width=max_width,
+            room=4,
+            parameters=self._model.n_parameters,
+            bytes_per_token=self._model.bytes_per_token,
+            version=f"xllamacpp {self._library.version}",
+        )
+
+    @property
+    def traits(self) -> EngineTraits:
+        """``room`` is 4 until the pace was measured."""
+        return self._traits
+
+    def generate(self, request: Request) -> LlamaGeneration:
+        """Raises UsageError here, and PromptTooLong on entering the block, before anything is spent."""
+        if request.n < 1 or request.max_tokens < 1:
+            raise UsageError(f"n and max_tokens must be 1 or more, not {request.n} and {request.max_tokens}")
+        return LlamaGeneration(self, request)
+
+    async def start(self, generation: LlamaGeneration, request: Request) -> list[Choice]:
+        """Queue the choices of a generation."""
+        ids = self.ids(request.prompt)
+        schema = request.sampling.schema
+        grammar = None if schema is None else await asyncio.to_thread(self._grammars.compile, schema)
+        seed = secrets.randbits(31) if request.seed is None else request.seed
+        window = min(request.max_tokens, self._length)
+
+        def sampler(index: int) -> Sampler:
+            own = None if grammar is None else grammar.clone()
+            return Sampler(
+                self._library, request.sampling, self._worker.candidates, seed=seed + index, window=window, grammar=own
+            )
+
+        choices = [
+            Choice(generation, i, ids, request, self._model, functools.partial(sampler, i), self.lock)
+            for i in range(request.n)
+        ]
+        self._worker.submit(Reading(ids, choices))
+        return choices
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Guards what choices have pending."""
+        return self._worker.lock
+
+    def forget(self, choices: Sequence[Choice]) -> None:
+        """These were closed by their reader; the lock is held."""
+        self._worker.forget(*choices)
+
+    async def count(self, prompt: Prompt) -> int:
+        return len(self._chat.ids(prompt))
+
+    async def pace(self) -> Pace | None:
+        return None
+
+    async def warm(self, prompt: Prompt) -> None:
+        """Read a prompt ahead and keep it, until its room is needed by something more recent."""
+        tokens = self.ids(prompt)
+        await self._read(tokens, first_row=len(tokens))
+
+    async def score(self, prompt: Prompt, text: str) -> tuple[float, ...]:
+        """Natural-log probabilities of the tokens of ``text`` as continuation of ``prompt``, by one pass over it."""
+        begin = self.ids(prompt)
+        tokens = begin + self._model.tokenize(text)
+        self._check_length(len(tokens))
+        scores: list[float] = []
+
+        def scored(row: int, logits: NDArray[np.float32]) -> None:
+            scores.append(float(log_softmax(logits)[tokens[row + 1]]))
+
+        if len(tokens) > len(begin):
+            await self._read(tokens[:-1], first_row=len(begin) - 1, on_row=scored)
+        return tuple(scores)
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """The prompt as token ids. Raises PromptTooLong."""
+        ids = self._chat.ids(prompt)
+        self._check_length(len(ids))
+        return ids
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens >= self._length:
+            raise PromptTooLong(
+                f"the prompt has {tokens} tokens, and {self._traits.model} as opened here takes {self._length - 1} "
+                "and one to answer with; shorten it, or open the model with a larger context"
+            )
+
+    async def _read(
+        self, tokens: list[int], *, first_row: int, on_row: Callable[[int, NDArray[np.float32]], None] | None = None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: EngineError | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        def ended(error: EngineError | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, error)
+
+        reading = Reading(tokens, [], first_row=first_row, on_row=on_row, on_end=ended)
+        self._worker.submit(reading)
+        try:
+            await done
+        except asyncio.CancelledError:
+            with self._worker.lock:
+                reading.cancelled = True
+                self._worker.forget(reading)
+            raise
+
+    async def aclose(self) -> None:
+        """Free everything. What still runs ends with ``Finish.FAILED``. Idempotent."""
+        await asyncio.to_thread(self._close)
+
+
+class LlamaGeneration:
+    """A running request; the reader's side of its choices."""
+
+    def __init__(self, engine: LlamaEngine, request: Request) -> None:
+        self._engine = engine  # kept, so that the engine is not freed while this runs
+        self._request = request
+        self._choices: list[Choice] = []
+        self._ready: deque[Choice] = deque()
+        self._open = request.n
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._choices = await self._engine.start(self, self._request)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Give up whatever still runs; nothing is waited for."""
+        with self._engine.lock:
+            for choice in self._choices:
+                choice.close(Finish.CANCELLED)
+            self._engine.forget(self._choices)
+
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        return self
+
+    async def __anext__(self) -> Piece:
+        while True:
+            with self._engine.lock:
+                piece = self._ready.popleft().take() if self._ready else None
+                if piece is None and self._open:
+                    self._waiter = asyncio.get_running_loop().create_future()
+            if piece is not None:
+                self._open -= piece.finish is not None
+                return piece
+            if not self._open or self._waiter is None:
+                raise StopAsyncIteration
+            await self._waiter
+
+    def cancel(self, index: int) -> None:
+        """End choice ``index`` now; its last piece is ready at once."""
+        with self._engine.lock:
+            choice = self._choices[index]
+            choice.close(Finish.CANCELLED)
+            self._engine.forget([choice])
+        self._wake()
+
+    def post(self, choice: Choice) -> None:
+        if choice not in self._ready:
+            self._ready.append(choice)
+
+    def notify(self) -> None:
+        """From the worker: wake the reader, if it sleeps."""
+        if self._waiter is None or self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:  # the loop was closed under the reader
+            with self._engine.lock:
+                for choice in self._choices:
+                    choice.close(Finish.CANCELLED)
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

@@ -1,0 +1,151 @@
+"""Which tokens lie in the key-value cache, under which sequences, and what may be shared or given up.
+
+Every prompt starts from the longest beginning that any sequence, running or ended, already holds: sharing costs a
+note in the cache and no reading. Ended sequences are kept until their room is needed, the least recently used going
+first. A cell holds one token and is free again when the last sequence that shares it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+__all__ = ["CachedSequence", "Memory", "SequenceCache", "common_prefix"]
+
+
+class Memory(Protocol):
+    """The cache itself (``llama_model.Context``)."""
+
+    def copy(self, source: int, target: int, end: int) -> None: ...
+
+    def cut(self, sequence: int, length: int = 0) -> None: ...
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+class CachedSequence:
+    """One sequence: the tokens that are in the cache, and the cells that hold them."""
+
+    __slots__ = ("cells", "id", "tokens")
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.tokens: list[int] = []
+        self.cells: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class SequenceCache:
+    """The account of ``cells`` cells and ``sequences`` sequence ids; it alone changes what ``memory`` shares and
+    drops.
+    """
+
+    def __init__(self, memory: Memory, cells: int, sequences: int) -> None:
+        self._memory = memory
+        self._free_cells = list(range(cells))
+        self._shares = [0] * cells
+        self._free_ids = list(range(sequences - 1, -1, -1))
+        self._live: dict[int, CachedSequence] = {}
+        self._kept: dict[int, CachedSequence] = {}  # least recently used first
+
+    @property
+    def free(self) -> int:
+        """Cells that hold nothing."""
+        return len(self._free_cells)
+
+    @property
+    def kept(self) -> int:
+        """Ended sequences that are still held."""
+        return len(self._kept)
+
+    def longest(self, tokens: Sequence[int]) -> tuple[CachedSequence | None, int]:
+        """The sequence that has most of ``tokens``' beginning, and how much of it."""
+        best, length = None, 0
+        for sequence in (*self._live.values(), *self._kept.values()):
+            if len(sequence) > length and sequence.tokens[length] == tokens[length]:
+                common = common_prefix(sequence.tokens, tokens)
+                if common > length:
+                    best, length = sequence, common
+                    if length == len(tokens):
+                        break
+        return best, length
+
+    def begin(self, tokens: Sequence[int], most: int) -> CachedSequence | None:
+        """A new sequence with as much of the beginning of ``tokens`` as is cached, at most ``most`` tokens of it.
+
+        None when all sequence ids are taken by running sequences.
+        """
+        source, shared = self.longest(tokens[:most]) if most > 0 else (None, 0)
+        if source is not None and source.id in self._kept:  # used just now
+            self._kept[source.id] = self._kept.pop(source.id)
+        if not self._free_ids and not self.evict():
+            return None
+        if source is not None and source.id not in self._kept and source.id not in self._live:
+            return self.begin(tokens, most)  # it was the one that had to go
+        sequence = CachedSequence(self._free_ids.pop())
+        if source is not None:
+            self._memory.copy(source.id, sequence.id, shared)
+            sequence.tokens = source.tokens[:shared]
+            sequence.cells = source.cells[:shared]
+            for cell in sequence.cells:
+                self._shares[cell] += 1
+        self._live[sequence.id] = sequence
+        return sequence
+
+    def extend(self, sequence: CachedSequence, tokens: Iterable[int]) -> None:
+        """Note that ``tokens`` were decoded onto a sequence. The caller has seen to it that there are free cells."""
+        for token in tokens:
+            cell = self._free_cells.pop()
+            self._shares[cell] = 1
+            sequence.tokens.append(token)
+            sequence.cells.append(cell)
+
+    def restore(self, sequence: CachedSequence) -> None:
+        """Cut from the memory whatever a failed decoding left there beyond what is on this account."""
+        self._memory.cut(sequence.id, len(sequence))
+
+    def keep(self, sequence: CachedSequence) -> None:
+        """End a sequence but hold its tokens for who may begin with them, as long as there is room."""
+        del self._live[sequence.id]
+        if len(sequence) and not self._contained(sequence):
+            self._kept[sequence.id] = sequence
+        else:
+            self._release(sequence)
+
+    def drop(self, sequence: CachedSequence) -> None:
+        """End a sequence and forget it."""
+        del self._live[sequence.id]
+        self._release(sequence)
+
+    def evict(self) -> bool:
+        """Give up the kept sequence that was used longest ago; False when there is none."""
+        if not self._kept:
+            return False
+        self._release(self._kept.pop(next(iter(self._kept))))
+        return True
+
+    def _contained(self, sequence: CachedSequence) -> bool:
+        """Whether another sequence holds all of this one's tokens in the very same cells."""
+        last, end = sequence.cells[-1], len(sequence)
+        others = (*self._live.values(), *self._kept.values())
+        return self._shares[last] > 1 and any(len(o) >= end and o.cells[end - 1] == last for o in others)
+
+    def _release(self, sequence: CachedSequence) -> None:
+        self._memory.cut(sequence.id)
+        for cell in sequence.cells:
+            self._shares[cell] -= 1
+            if not self._shares[cell]:
+                self._free_cells.append(cell)
+        self._free_ids.append(sequence.id)

@@ -1,0 +1,112 @@
+"""Drawing the next token, and its log-probability, from one row of logits.
+
+The samplers are llama.cpp's, in its own order: penalties, top-k, top-p, min-p, temperature, and a draw by a generator
+of the choice's own, so that what one choice draws does not depend on how many others run beside it. Log-probabilities
+are those of the model itself: over the whole vocabulary at temperature 1, before any sampler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fathom.language.engines.base import Sampling
+from fathom.language.engines.llama_c import Library, TokenData, TokenDataArray
+from fathom.language.engines.llama_grammar import Grammar
+
+__all__ = ["DEFAULTS", "Candidates", "Sampler", "log_softmax", "top"]
+
+DEFAULTS = Sampling(temperature=0.7, top_p=0.95, top_k=40)
+"""What is taken for everything that a request leaves open."""
+
+_LARGEST_SEED = 2**32 - 1  # which llama.cpp takes for "any"
+
+
+class Candidates:
+    """The working space in which samplers sort and weigh a vocabulary; one serves all choices of a thread."""
+
+    def __init__(self, n_vocab: int) -> None:
+        self._ids = np.arange(n_vocab, dtype=np.int32)
+        self._rows = np.zeros(n_vocab, dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def of(self, logits: NDArray[np.float32]) -> TokenDataArray:
+        self._rows["id"], self._rows["logit"] = self._ids, logits
+        return TokenDataArray(self._rows.ctypes.data_as(ctypes.POINTER(TokenData)), len(self._rows), -1, False)
+
+
+class Sampler:
+    """Draws for one choice; temperature 0 is greedy. Holds native memory until ``free()``.
+
+    ``window`` is how many of the last tokens penalties look at.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        sampling: Sampling,
+        candidates: Candidates,
+        *,
+        seed: int,
+        window: int,
+        grammar: Grammar | None = None,
+    ) -> None:
+        self._lib, self._candidates, self._grammar = library, candidates, grammar
+        self._chain: int | None = library.llama_sampler_chain_init(True)
+        for sampler in _chain(library, sampling, len(candidates), seed % _LARGEST_SEED, window):
+            library.llama_sampler_chain_add(self._chain, sampler)
+
+    def draw(self, logits: NDArray[np.float32]) -> int:
+        """The next token; the sampler goes on as if it was taken. Raises EngineError where a schema allows none."""
+        rows = self._candidates.of(logits if self._grammar is None else self._grammar.allowed(logits))
+        self._lib.llama_sampler_apply(self._chain, rows)
+        token = int(rows.data[max(rows.selected, 0)].id)
+        self._lib.llama_sampler_accept(self._chain, token)
+        if self._grammar is not None:
+            self._grammar.accept(token)
+        return token
+
+    def free(self) -> None:
+        if self._chain is not None:
+            self._lib.llama_sampler_free(self._chain)
+            self._chain = None
+        self._grammar = None
+
+
+def _chain(library: Library, sampling: Sampling, n_vocab: int, seed: int, window: int) -> list[int]:
+    presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
+    temperature = DEFAULTS.temperature if sampling.temperature is None else sampling.temperature
+    top_k = DEFAULTS.top_k if sampling.top_k is None else sampling.top_k
+    top_p = DEFAULTS.top_p if sampling.top_p is None else sampling.top_p
+    samplers: list[int] = []
+    if presence or frequency:
+        samplers.append(library.llama_sampler_init_penalties(n_vocab, window, 1.0, frequency, presence))
+    if not temperature:
+        return [*samplers, library.llama_sampler_init_greedy()]
+    if top_k:
+        samplers.append(library.llama_sampler_init_top_k(top_k))
+    if top_p is not None and top_p < 1.0:
+        samplers.append(library.llama_sampler_init_top_p(top_p, 1))
+    if sampling.min_p:
+        samplers.append(library.llama_sampler_init_min_p(sampling.min_p, 1))
+    if temperature != 1.0:
+        samplers.append(library.llama_sampler_init_temp(temperature))
+    return [*samplers, library.llama_sampler_init_dist(seed)]
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Natural-log probabilities, shape as given, (vocabulary,)."""
+    shifted = logits - logits.max()
+    result: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
+    return result
+
+
+def top(logprobs: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
+    """The ``count`` most likely tokens with their log-probabilities, best first."""
+    count = min(count, len(logprobs))
+    best = np.argpartition(logprobs, -count)[-count:]
+    return [(int(i), float(logprobs[i])) for i in best[np.argsort(-logprobs[best], kind="stable")]]

@@ -1,0 +1,330 @@
+"""The thread that owns the model: continuous batching over one key-value cache.
+
+Each step advances every running choice by one token and, beside them, reads a bounded piece of the prompts that are
+still to be read, so that a long prompt holds nobody up. The n choices of a request share one reading; a choice that
+was crowded out of a full cache is read again later and goes on where it was. Cancelled work is dropped before the
+next step, and a step that has become useless altogether is interrupted in the middle.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fathom.errors import EngineError, FathomError
+from fathom.language.engines.llama_c import Library
+from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
+from fathom.language.engines.llama_choice import Choice, Listener, Reading
+from fathom.language.engines.llama_model import MAX_SEQUENCES, Context, Model, Row
+from fathom.language.engines.llama_sampling import Candidates
+
+__all__ = ["Worker"]
+
+_BESIDE = 32  # prompt tokens read per step while others generate
+_HEADROOM = 16  # free cells that a choice should find when it begins
+_SCORED = 32  # rows of logits per step for texts that are scored
+
+
+class Worker:
+    """Runs the choices given to it, at most ``width`` at a time, until ``close()``.
+
+    ``lock`` guards all that other threads see: the inbox, and what choices have produced.
+    """
+
+    def __init__(self, library: Library, model: Model, context: Context, *, width: int, length: int) -> None:
+        self.lock = threading.Lock()
+        self._changed = threading.Condition(self.lock)
+        self._library, self._model, self._context = library, model, context
+        self._width, self._length = width, length
+        self._cache = SequenceCache(context, context.cells, MAX_SEQUENCES)
+        self.candidates = Candidates(model.n_vocab)
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Reading] = deque()
+        self._reading: list[Reading] = []
+        self._running: list[Choice] = []
+        self._in_step: set[Choice | Reading] | None = None  # who waits for the step under way
+        self._touched: set[Listener] = set()
+        self._crowded = False  # something had to go since a choice last came to its end
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="fathom-llama", daemon=True)
+        self._thread.start()
+
+    # what other threads call
+
+    def submit(self, reading: Reading) -> None:
+        """Queue a text to be read, and the choices that go on from it. Raises EngineError on a closed engine."""
+        self.call(lambda: self._waiting.append(reading))
+
+    def call(self, job: Callable[[], None]) -> None:
+        """Run ``job`` on the thread between two steps; it answers by its own means."""
+        with self._changed:
+            if self._closing:
+                raise EngineError("the engine was closed")
+            self._inbox.append(job)
+            self._changed.notify()
+
+    def forget(self, *owners: Choice | Reading) -> None:
+        """These were cancelled (the lock is held): interrupt the step if nobody else waits for it."""
+        if self._in_step is not None:
+            self._in_step.difference_update(owners)
+            if not self._in_step:
+                self._context.abort.set()
+        self._changed.notify()
+
+    def close(self) -> None:
+        """Interrupt whatever runs, end the thread, free the model. Idempotent."""
+        with self._changed:
+            self._closing = True
+            self._context.abort.set()
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # the thread
+
+    def _run(self) -> None:
+        error = EngineError("the engine was closed while this was running")
+        try:
+            while self._step():
+                pass
+        except BaseException as unexpected:
+            error = EngineError(f"the embedded engine failed: {unexpected!r}")
+            raise
+        finally:
+            with self.lock:
+                self._closing = True
+            for job in self._inbox:  # a job after the end finds every step interrupted, and says so to who waits for it
+                job()
+            self._fail((*self._waiting, *self._reading), self._running, error)
+            self._context.free()
+            self._model.free()
+
+    def _step(self) -> bool:
+        """One round; False when the engine is closed."""
+        with self._changed:
+            while not (self._closing or self._inbox or self._waiting or self._reading or self._running):
+                self._changed.wait()
+            if self._closing:
+                return False
+            jobs = list(self._inbox)
+            self._inbox.clear()
+        for job in jobs:
+            job()
+        self._reap()  # what came to its end in the step before, too
+        self._admit()
+        rows, spans = self._plan()
+        if rows:
+            status = self._decode(rows)
+            if status == 0:
+                self._take(spans)
+            else:
+                self._recover(status)
+        self._flush()
+        return True
+
+    def _reap(self) -> None:
+        """Drop what was cancelled; what it had read stays in the cache for others."""
+        for choice in [c for c in self._running if c.closed]:
+            self._running.remove(choice)
+            self._end(choice)
+        for reading in [r for r in self._reading if not r.wanted]:
+            self._reading.remove(reading)
+            if reading.sequence is not None:
+                self._cache.keep(reading.sequence)
+        self._waiting = deque(r for r in self._waiting if r.wanted)
+
+    def _admit(self) -> None:
+        """Let waiting texts begin, in order, as far as width and cache allow."""
+        while self._waiting:
+            reading = self._waiting[0]
+            room = self._width - len(self._running) - sum(len(r.choices) or 1 for r in self._reading)
+            live = [c for c in reading.choices if not c.closed]
+            busy = bool(self._running or self._reading)
+            if room <= 0 or (busy and self._crowded) or self._soon(reading.tokens):
+                return
+            now, later = live[:room], live[room:]
+            sequence = self._begin(reading, len(now) or 1, force=not busy)
+            if sequence is None:
+                return
+            self._waiting.popleft()
+            if later:
+                self._waiting.appendleft(Reading(reading.tokens, later))
+            reading.choices, reading.sequence = now, sequence
+            self._reading.append(reading)
+            for choice in now:
+                choice.account(len(reading.tokens), len(sequence), first=choice is now[0])
+
+    def _begin(self, reading: Reading, width: int, *, force: bool) -> CachedSequence | None:
+        """Its sequence with what the cache has of it; None when it has to wait for room."""
+        sequence = self._cache.begin(reading.tokens, min(reading.first_row, len(reading.tokens) - 1))
+        if sequence is None:
+            return None
+        needed = len(reading.tokens) - len(sequence) + width * _HEADROOM
+        while self._cache.free < needed and self._cache.evict():
+            pass
+        if self._cache.free < needed and not force:
+            self._cache.keep(sequence)
+            return None
+        return sequence
+
+    def _soon(self, tokens: list[int]) -> bool:
+        """Whether a text under way will shortly have read much more of ``tokens`` than the cache holds now."""
+        _, cached = self._cache.longest(tokens)
+        return any(r.sequence is not None and _shared(r.tokens, tokens, cached) for r in self._reading)
+
+    def _plan(self) -> tuple[list[Row], list[tuple[Choice | Reading, int, int]]]:
+        """The rows of the next step, and whose they are: (owner, first row, end row)."""
+        while True:
+            rows: list[Row] = []
+            spans: list[tuple[Choice | Reading, int, int]] = []
+            for choice in self._running:
+                assert choice.sequence is not None
+                spans.append((choice, len(rows), len(rows) + 1))
+                rows.append((choice.last, len(choice.sequence), choice.sequence.id, True))
+            most = self._context.batch if not rows else len(rows) + _BESIDE
+            scored = _SCORED
+            for reading in self._reading:
+                sequence = reading.sequence
+                assert sequence is not None
+                begin, start = len(rows), len(sequence)
+                for position in range(start, min(len(reading.tokens), start + max(0, most - begin))):
+                    wanted = position >= reading.first_row
+                    if wanted and reading.on_row is not None:
+                        if not scored:
+                            break
+                        scored -= 1
+                    rows.append((reading.tokens[position], position, sequence.id, wanted))
+                if len(rows) > begin:
+                    spans.append((reading, begin, len(rows)))
+            if len(rows) <= self._cache.free or not self._crowd_out():
+                return rows, spans
+
+    def _crowd_out(self) -> bool:
+        """Make room: a kept sequence, or else the youngest that is under way, goes and waits to be read again."""
+        if self._cache.evict():
+            return True
+        if len(self._running) + len(self._reading) <= 1:
+            return False
+        self._crowded = True
+        if self._reading:
+            reading = self._reading.pop()
+            assert reading.sequence is not None
+            self._cache.drop(reading.sequence)
+            reading.sequence = None
+            self._waiting.appendleft(reading)
+        else:
+            choice = self._running.pop()
+            assert choice.sequence is not None
+            self._cache.drop(choice.sequence)
+            choice.sequence = None
+            self._waiting.appendleft(Reading([*choice.prompt, *choice.generated], [choice]))
+        return True
+
+    def _decode(self, rows: list[Row]) -> int:
+        with self.lock:
+            owners: set[Choice | Reading] = {c for c in self._running if not c.closed}
+            for reading in self._reading:
+                owners.update([c for c in reading.choices if not c.closed] or ([reading] if reading.wanted else []))
+            if not owners or self._closing:
+                return 2
+            self._in_step = owners
+        status = self._context.decode(rows)
+        with self.lock:
+            self._in_step = None
+            if not self._closing:
+                self._context.abort.clear()
+        return status
+
+    def _take(self, spans: list[tuple[Choice | Reading, int, int]]) -> None:
+        """Account for a step that was done, and draw the next tokens."""
+        for owner, begin, end in spans:
+            if isinstance(owner, Choice):
+                assert owner.sequence is not None
+                self._cache.extend(owner.sequence, [owner.last])
+                self._draw(owner, self._context.logits(begin))
+            else:
+                self._read(owner, begin, end)
+
+    def _read(self, reading: Reading, begin: int, end: int) -> None:
+        sequence = reading.sequence
+        assert sequence is not None
+        start = len(sequence)
+        self._cache.extend(sequence, reading.tokens[start : start + end - begin])
+        if reading.on_row is not None:
+            for row in range(max(begin, begin + reading.first_row - start), end):
+                reading.on_row(start + row - begin, self._context.logits(row))
+        if len(sequence) < len(reading.tokens):
+            return
+        self._reading.remove(reading)
+        if reading.on_end is not None:
+            reading.on_end(None)
+        live = [c for c in reading.choices if not c.closed]
+        for choice in live[1:]:
+            fork = self._cache.begin(reading.tokens, len(reading.tokens))
+            if fork is None:  # every sequence is taken by a running one
+                self._waiting.appendleft(Reading(reading.tokens, [choice]))
+                continue
+            choice.sequence = fork
+        if live:
+            live[0].sequence = sequence
+        else:
+            self._cache.keep(sequence)
+        for choice in live:
+            if choice.sequence is not None:
+                self._running.append(choice)
+                self._draw(choice, self._context.logits(end - 1))
+
+    def _draw(self, choice: Choice, logits: NDArray[np.float32]) -> None:
+        assert choice.sequence is not None
+        self._touched.add(choice.listener)
+        try:
+            choice.advance(logits, room=self._length - len(choice.sequence))
+        except FathomError as error:  # a grammar that cannot be made costs this choice alone
+            choice.fail(error if isinstance(error, EngineError) else EngineError(str(error)))
+
+    def _end(self, choice: Choice) -> None:
+        self._crowded = False
+        choice.release()
+        if choice.sequence is not None:
+            self._cache.keep(choice.sequence)
+            choice.sequence = None
+
+    def _recover(self, status: int) -> None:
+        """After a step that was not done: cut the cache back to what is on the account; fail what cannot go on."""
+        under_way = [c.sequence for c in self._running] + [r.sequence for r in self._reading]
+        for sequence in under_way:
+            if sequence is not None:
+                self._cache.restore(sequence)
+        if status == 2 or (status == 1 and self._crowd_out()):
+            return
+        said = self._library.complaints() or f"status {status}"
+        self._fail(self._reading, self._running, EngineError(f"llama.cpp could not decode: {said}"))
+
+    def _fail(self, readings: list[Reading] | tuple[Reading, ...], running: list[Choice], error: EngineError) -> None:
+        for reading in list(readings):
+            if reading.sequence is not None:
+                self._cache.drop(reading.sequence)
+            if reading.on_end is not None:
+                reading.on_end(error)
+        for choice in [*running, *(c for r in readings for c in r.choices)]:
+            choice.fail(error)
+            self._touched.add(choice.listener)
+            self._end(choice)
+        self._reading, self._running = [], []
+        self._flush()
+
+    def _flush(self) -> None:
+        """Wake the readers of whatever is new, once each."""
+        touched, self._touched = self._touched, set()
+        for listener in touched:
+            listener.notify()
+
+
+def _shared(a: list[int], b: list[int], cached: int) -> bool:
+    """Whether two texts have a good deal more in common than ``cached`` tokens."""
+    end = cached + _HEADROOM
+    return len(a) >= end and len(b) >= end and a[:end] == b[:end]
