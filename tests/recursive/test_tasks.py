@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from fathom.errors import InputError
 from fathom.recursive.tasks import TASKS, Task, open_task
+from fathom.recursive.tasks.digits import Digits
+from fathom.recursive.tasks.maze import Maze
 from fathom.recursive.tasks.queens import solutions
 from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind, read_sudoku_extreme
 from fathom.recursive.tasks.sudoku_solver import Grid
 
-QUICK = ("queens-8", "coloring-8", "sudoku-4", "sudoku-6-small")
+QUICK = ("queens-8", "coloring-8", "sudoku-4", "sudoku-6-small", "maze-10-small")
 
 
 @cache
@@ -25,6 +27,8 @@ def opened(name: str) -> Task:
     """A task, with few puzzles where making them takes time."""
     if name == "sudoku-6-small":
         return Sudoku(Grid(2, 3), SudokuKind(pool=40, held_out=15))
+    if name == "maze-10-small":
+        return Maze(10, pool=40, held_out=15)
     return open_task(name)
 
 
@@ -77,7 +81,7 @@ def test_parse_reads_what_render_writes(name: str, seed: int) -> None:
         text = task.render(board)
         assert torch.equal(task.parse(text), board)
         assert torch.equal(task.parse(text.replace("\n", "/")), board)
-    if task.shape.fields == 1:
+    if name.startswith(("queens", "sudoku")):
         assert torch.equal(task.parse(task.render(x[0], y[0])), y[0])
 
 
@@ -121,6 +125,8 @@ def test_a_task_opened_twice_is_the_same(name: str) -> None:
         ("coloring-8", "0-1 hello", "'hello'"),
         ("coloring-8", "0-" + "9" * 400, "is no edge"),
         ("sudoku-4", "", "0 row"),
+        ("maze-10-small", "S........./" + "########../" * 8 + "..........", "one G"),
+        ("maze-10-small", "S........./" + "##########/" * 8 + ".........G", "no way leads"),
     ],
 )
 def test_bad_input_is_one_clear_error(name: str, text: str, says: str) -> None:
@@ -172,3 +178,27 @@ def test_reads_sudoku_extreme(tmp_path: Path) -> None:
     file.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="columns"):
         read_sudoku_extreme(file)
+
+
+def test_maze_paths_are_shortest_and_a_detour_is_none() -> None:
+    task = opened("maze-10-small")
+    x = task.parse("S..#######/.#.#######/...#######/##.......#/########.#/" + "########.#/" * 4 + "########G#")
+    assert task.count(x[None]).tolist() == [2]
+    path = task.nearest(x[None], torch.zeros(1, 100, dtype=torch.long), torch.zeros(1, 100, dtype=torch.long))
+    assert task.valid(x[None], path).all()
+    detour = path.clone()
+    detour[0, torch.tensor([0, 1, 2, 10, 20, 21, 22, 12])] = 1
+    assert not task.valid(x[None], detour).any()
+    assert task.render(x, path[0]).count("o") == int(path.sum()) - 2
+
+
+def test_a_digit_is_valid_near_a_real_one_and_blank_is_the_only_input() -> None:
+    task = Digits()
+    assert task.valid(task.inputs("test")[: len(task.held_out)], task.held_out[:64]).all()
+    noise = torch.randint(2, (64, 64), generator=torch.Generator().manual_seed(0))
+    assert not task.valid(noise, noise).any()
+    x, y = task.batch(32, torch.Generator().manual_seed(0))
+    assert not x.any()
+    held_out = {picture.numpy().tobytes() for picture in task.held_out}
+    assert not held_out & {picture.numpy().tobytes() for picture in y}
+    assert torch.equal(task.nearest(x, y, y.flip(0)), y)

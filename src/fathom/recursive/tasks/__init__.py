@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from fathom.errors import InputError, one_of
 from fathom.recursive.tasks.base import Task
 from fathom.recursive.tasks.coloring import Coloring
+from fathom.recursive.tasks.digits import Digits
+from fathom.recursive.tasks.maze import Maze
 from fathom.recursive.tasks.queens import Queens
 from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind
 from fathom.recursive.tasks.sudoku_solver import Grid
@@ -20,6 +22,9 @@ TASKS: Mapping[str, Callable[[], Task]] = {
     "queens-10": lambda: Queens(10),
     "coloring-8": lambda: Coloring(8),
     "coloring-10": lambda: Coloring(10),
+    "digits": Digits,
+    "maze-10": lambda: Maze(10),
+    "maze-30": lambda: Maze(30),
     "sudoku-4": lambda: Sudoku(Grid(2, 2), SudokuKind(unique_clues=(4, 7), many_clues=(2, 8), pool=400, held_out=150)),
     "sudoku-6": lambda: Sudoku(Grid(2, 3), SudokuKind()),
     "sudoku-9": lambda: Sudoku(
