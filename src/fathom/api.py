@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from fathom import portal
@@ -86,8 +87,9 @@ async def stream(model: Reasoner | str, prompt: Prompt, **options: Any) -> Async
     """Solve, giving each better standing as it comes; the last update has ``final``, the result."""
     reasoner = await open_model(model) if isinstance(model, str) else model
     last: tuple[object, ...] | None = None
-    async for update in prepare_run(reasoner, prompt, **options).updates():
-        seen = (update.answer, update.confidence)
-        if update.final is not None or (update.answer is not None and seen != last):
-            last = seen
-            yield update
+    async with aclosing(prepare_run(reasoner, prompt, **options).updates()) as updates:
+        async for update in updates:
+            seen = (update.answer, update.confidence)
+            if update.final is not None or (update.answer is not None and seen != last):
+                last = seen
+                yield update

@@ -158,8 +158,7 @@ class LanguageSession:
         return Reserve(cue + (self._habits.conclusion + 2) * self._pace.step(width), tokens)
 
     async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
-        depth = self._depth(expansion)
-        leases = self._leases_for(expansion, depth, meter)
+        depth, leases = self._leases_for(expansion, self._depth(expansion), meter)
         meter.observe(width=len(leases))
         work = list(zip(expansion.ids, leases, strict=False))
         if depth == 0:
@@ -181,27 +180,31 @@ class LanguageSession:
             depth = min(depth, self.traits.context_length - used - self.form.tokens - len(self.form.cue))
         return max(0, depth)
 
-    def _leases_for(self, expansion: Expansion, depth: int, meter: Meter) -> list[Lease]:
-        """A lease for each trajectory, for as many as the limits have room, with an even share of the tokens."""
+    def _leases_for(self, expansion: Expansion, depth: int, meter: Meter) -> tuple[int, list[Lease]]:
+        """The depth that fits, and a lease for each trajectory, as many as the limits have room for.
+
+        The tokens are shared evenly. Where they do not even pay for a conclusion, there is one, at once and short.
+        """
         n = len(expansion.ids)
-        while n > 1 and meter.tokens_left / n - self.form.tokens < min(depth, LEAST_DEPTH):
+        reserve = self.form.tokens
+        while n > 1 and meter.tokens_left / n < reserve + min(depth, LEAST_DEPTH):
             n -= 1
-        depth = int(min(depth, max(meter.tokens_left / n - self.form.tokens, min(depth, 1))))
+        depth = int(min(depth, max(0.0, meter.tokens_left / n - reserve)))
         size = self.traits.bytes_per_token * ((self.prompt_tokens or 0) + depth)
         leases: list[Lease] = []
         while len(leases) < n and meter.fits(size):
-            calls = (depth > 0) + (self.form.tokens > 0)
+            calls = (depth > 0) + (reserve > 0)
             lease = meter.lease(
-                depth + self.form.tokens, calls=calls, prompt_tokens=self.prompt_tokens or 0, price=self.traits.price
+                depth + reserve, calls=calls, prompt_tokens=self.prompt_tokens or 0, price=self.traits.price
             )
-            if lease.tokens <= self.form.tokens * (depth > 0):
+            if lease.tokens <= (reserve if depth > 0 else 0):
                 lease.close()
                 break
             meter.hold(size)
             self._held.append((meter, size))
             leases.append(lease)
         self._leases.extend(leases)
-        return leases
+        return depth, leases
 
     def _start(self, expansion: Expansion) -> _State:
         """From where the expansion goes on: nothing, the parent's text, or an earlier attempt to revise."""
@@ -316,13 +319,18 @@ class LanguageSession:
             lease.close()
             if choice.error:
                 return replace(trajectory, error=choice.error)
-            if choice.complete or choice.finish is Finish.STOP:
+            whole = choice.complete or choice.finish is Finish.STOP
+            if whole:
                 self._habits.learn("conclusion", choice.tokens)
                 self._habits.learn("call_seconds", time.monotonic() - began)
-            text = said + choice.span.text
+            stated = choice.span.text
             logprobs = (*trajectory.logprobs, *choice.logprobs)
-            concluded = replace(trajectory, text=trajectory.text + text, logprobs=logprobs)
-            return self.form.answered(concluded, self.form.complete(text))
+            concluded = replace(trajectory, text=trajectory.text + said + stated, logprobs=logprobs)
+            if not stated.strip():
+                return concluded
+            answered = self.form.answered(concluded, self.form.complete(said + stated))
+            # of an answer that was cut nobody knows what it would have become: it must not outvote a whole one
+            return answered if whole else replace(answered, parsed=False)
         return trajectory
 
     def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:
