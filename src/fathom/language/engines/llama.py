@@ -32,7 +32,7 @@ from fathom.language.engines.llama_model import Context, Model
 from fathom.language.engines.llama_sampling import Sampler, log_softmax
 from fathom.language.engines.llama_worker import Worker
 
-__all__ = ["LlamaEngine", "LlamaGeneration"]
+__all__ = ["CONTEXT", "MAX_WIDTH", "LlamaEngine", "LlamaGeneration"]
 
 _CAPABILITIES = frozenset(
     {
@@ -44,6 +44,8 @@ _CAPABILITIES = frozenset(
         EngineCapability.SEED,
     }
 )
+CONTEXT = 16_384  # tokens of the key-value cache
+MAX_WIDTH = 64
 _BATCH = 512  # tokens that one call of the model takes at most
 
 
@@ -70,8 +72,8 @@ class LlamaEngine:
         self,
         path: str | Path,
         *,
-        context: int = 16_384,
-        max_width: int = 64,
+        context: int = CONTEXT,
+        max_width: int = MAX_WIDTH,
         threads: int | None = None,
         template: str | None = None,
     ) -> None:

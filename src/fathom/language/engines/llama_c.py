@@ -233,7 +233,7 @@ class Library:
         self._check()
         self._log: deque[str] = deque(maxlen=8)
         self._callback = _LOG(self._heard)  # kept: the library holds a pointer to it
-        self.llama_log_set(ctypes.cast(self._callback, c_void_p), None)
+        self.listen()
         self.llama_backend_init()
 
     def bind(self, signatures: Mapping[str, tuple[Any, tuple[Any, ...]]]) -> None:
@@ -282,6 +282,11 @@ class Library:
         if level in (3, 4) and text:  # warnings and errors
             self._log.append(text.decode(errors="replace").strip())
 
+    def listen(self) -> None:
+        """Take the log over, from the server too, which redirects it for the whole process."""
+        self.llama_log_set(ctypes.cast(self._callback, c_void_p), None)
+        self._log.clear()
+
     def complaints(self) -> str:
         """The last lines that it logged, and forgets them."""
         said = "; ".join(line for line in self._log if line)
@@ -314,14 +319,12 @@ class Flag:
         ctypes.memset(self.address, 1, self._SIZE)
 
 
-@functools.cache
-def load() -> Library:
-    """Load the library once. Raises MissingDependency without the package, EngineError without libgomp, Unsupported."""
+def import_library() -> Any:
+    """The package. Raises MissingDependency without it, EngineError without libgomp."""
     # OpenMP's threads spin while they wait by default: on a busy machine a request went from 2 s to 62 s
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import xllamacpp  # type: ignore[import-untyped]
-        from xllamacpp import xllamacpp as extension
     except ImportError as error:
         if "libgomp" in str(error):
             raise EngineError(
@@ -329,8 +332,15 @@ def load() -> Library:
                 "install it (Debian, Ubuntu: apt-get install libgomp1; Fedora: dnf install libgomp)"
             ) from error
         raise MissingDependency("xllamacpp", "local", "the embedded engine") from error
-    if xllamacpp.__version__ not in SUPPORTED:
-        raise Unsupported(f"xllamacpp {xllamacpp.__version__} was not tried with this engine")
-    library = Library(extension.__file__, xllamacpp.__version__)
+    return xllamacpp
+
+
+@functools.cache
+def load() -> Library:
+    """Bind the library once. Raises as ``import_library`` does, and Unsupported."""
+    package = import_library()
+    if package.__version__ not in SUPPORTED:
+        raise Unsupported(f"xllamacpp {package.__version__} was not tried with this engine")
+    library = Library(package.xllamacpp.__file__, package.__version__)
     atexit.register(library.hush)
     return library

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fathom.errors import EngineError, ModelFileError
 from fathom.language.engines.llama_c import Batch, ChatMessage, Flag, Library
 
-__all__ = ["MAX_SEQUENCES", "Context", "Model", "Row"]
+__all__ = ["MAX_SEQUENCES", "Context", "Model", "Row", "check_file"]
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; a unified cache takes any id below it
 
@@ -30,9 +30,9 @@ class Model:
     def __init__(self, library: Library, path: Path) -> None:
         self._lib = library
         self.path = path
-        _check_file(path)
+        check_file(path)
         parameters = library.llama_model_default_params()
-        library.complaints()
+        library.listen()
         self.handle = library.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
             raise ModelFileError(
@@ -146,7 +146,8 @@ class Model:
             self.handle = None
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raises ModelFileError where there is no GGUF file."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
