@@ -157,7 +157,7 @@ def _values_key(expression: Any) -> str | None:
 
 def _relation_key(relation: Any) -> str | None:
     """A relation is its sides' difference up to a factor: any for an equation, a positive one for an inequality."""
-    operator, difference = relation.rel_op, (relation.lhs - relation.rhs).doit()
+    operator, difference = str(relation.rel_op), (relation.lhs - relation.rhs).doit()
     if operator in (">", ">="):
         operator, difference = {">": "<", ">=": "<="}[operator], -difference
     values = _values(difference)

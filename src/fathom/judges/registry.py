@@ -20,7 +20,11 @@ def make_judge(value: Any) -> Verifier | None:
         return value
     if isinstance(value, str | Spec):
         return JUDGES.build(value)
-    raise UsageError(f"a judge is a spec such as 'tests', or an object with a method judge, not {value!r:.80}")
+    if callable(value):
+        return JUDGES.build(Spec("callable", {"function": value}))
+    raise UsageError(
+        f"a judge is a spec such as 'tests', a function, or an object with a method judge, not {value!r:.80}"
+    )
 
 
 def judge_option(default: Any, help: str) -> Any:

@@ -32,13 +32,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fathom.errors import CapabilityError, LimitError
+from fathom.errors import CapabilityError, EngineError, LimitError
 
 __all__ = ["Isolation", "Sandbox", "SandboxLimits", "SandboxResult"]
 
 Status = Literal["ok", "error", "timeout", "memory", "killed"]
 
 _JAIL = Path(__file__).with_name("_jail.py")
+_NETWORK: dict[tuple[bool, bool], Literal["namespace and seccomp", "namespace", "seccomp", "none"]] = {
+    (True, True): "namespace and seccomp",
+    (True, False): "namespace",
+    (False, True): "seccomp",
+    (False, False): "none",
+}
 _GRACE = 2.0  # seconds beyond its limit after which a sandbox that did not end itself is killed from here
 
 
@@ -112,9 +118,10 @@ class Sandbox:
         self.limits = limits or SandboxLimits()
 
     async def run(self, source: str, *, stdin: bytes = b"", limits: SandboxLimits | None = None) -> SandboxResult:
-        """Runs `source` as a program with `stdin` as its input. Never raises on its account.
+        """Runs `source` as a program with `stdin` as its input. Nothing that the program does raises.
 
-        Cancelling the call kills the program. Costs about 30 ms beyond what the program does.
+        Cancelling the call kills the program. Costs about 30 ms beyond what the program does. Raises EngineError where
+        the kernel refuses a wall that must stand: then the program has not run.
         """
         result, _ = await self._run(source, stdin, limits or self.limits)
         return result
@@ -126,13 +133,7 @@ class Sandbox:
         namespaces, seccomp = "namespaces" in walls, "seccomp" in walls
         return Isolation(
             files="own root" if "root" in walls else "landlock" if "landlock" in walls else "user rights",
-            network="namespace and seccomp"
-            if namespaces and seccomp
-            else "namespace"
-            if namespaces
-            else "seccomp"
-            if seccomp
-            else "none",
+            network=_NETWORK[namespaces, seccomp],
             processes="namespace" if namespaces else "process group",
             user="nobody"
             if "nobody" in walls
@@ -170,6 +171,8 @@ class Sandbox:
             finally:
                 await _end(process)
             report = _read_report(listen)
+            if report is None and b"_jail.py" in outputs[1].kept:
+                raise EngineError(f"the sandbox could not be set up: {outputs[1].kept.decode(errors='replace')[-500:]}")
             return _result(report, outputs, limits), report
         finally:
             os.close(listen)
@@ -229,7 +232,7 @@ def _read_report(descriptor: int) -> _Report | None:
     except BlockingIOError:
         return None
     if len(lines) != 2:
-        return None  # the program never ran, since a wall that has to stand did not
+        return None  # the program never ran, or its watcher was ended
     how, code, seconds, cpu, _ = lines[1].split()
     return _Report(frozenset(lines[0].split()), how, int(code), float(seconds), float(cpu))
 
