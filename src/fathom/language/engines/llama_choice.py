@@ -136,6 +136,15 @@ class Choice:
             self.pending.finish, self.pending.error = finish, error
             self.listener.post(self)
 
+    def late(self, now: float) -> bool:
+        """Whether its deadline has passed; then it is cancelled."""
+        deadline = self._request.deadline
+        if deadline is None or now < deadline:
+            return False
+        with self._lock:
+            self.close(Finish.CANCELLED)
+        return True
+
     def take(self) -> Piece:
         """What came since the last call; the lock is held."""
         piece, self.pending = self.pending, Piece(self.index)

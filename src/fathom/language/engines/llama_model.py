@@ -226,9 +226,8 @@ class Context:
         """Keep the first ``length`` tokens of a sequence only."""
         self._lib.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
-    def set_threads(self, threads: int, reading: int) -> None:
-        """Threads for a step of one token, and for batches."""
-        self._lib.llama_set_n_threads(self._handle, threads, reading)
+    def set_threads(self, threads: int) -> None:
+        self._lib.llama_set_n_threads(self._handle, threads, threads)
 
     def free(self) -> None:
         if self._handle:

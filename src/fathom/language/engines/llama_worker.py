@@ -9,8 +9,10 @@ next step, and a step that has become useless altogether is interrupted in the m
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,9 @@ from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
 from fathom.language.engines.llama_choice import Choice, Listener, Reading
 from fathom.language.engines.llama_model import MAX_SEQUENCES, Context, Model, Row
-from fathom.language.engines.llama_sampling import Candidates
+from fathom.language.engines.llama_probe import LlamaProbe
+from fathom.language.engines.llama_sampling import DEFAULTS, Candidates, Sampler
+from fathom.language.engines.pace import Measurement, measure
 
 __all__ = ["Worker"]
 
@@ -66,6 +70,26 @@ class Worker:
                 raise EngineError("the engine was closed")
             self._inbox.append(job)
             self._changed.notify()
+
+    def measure(self, *, max_width: int, threads: int | None) -> Measurement:
+        """Time the model between two steps; blocks. Raises EngineError when it is closed, or too busy."""
+        done: Future[Measurement] = Future()
+
+        def job() -> None:
+            sampler = Sampler(self._library, DEFAULTS, self.candidates, seed=0, window=0)
+            try:
+                probe = LlamaProbe(self._context, self._cache, sampler)
+                done.set_result(measure(probe, max_width=max_width, threads=threads))
+            except Exception as error:
+                done.set_exception(error)
+            finally:
+                sampler.free()
+
+        self.call(job)
+        return done.result()
+
+    def set_threads(self, threads: int) -> None:
+        self.call(lambda: self._context.set_threads(threads))
 
     def forget(self, *owners: Choice | Reading) -> None:
         """These were cancelled (the lock is held): interrupt the step if nobody else waits for it."""
@@ -127,7 +151,7 @@ class Worker:
         return True
 
     def _reap(self) -> None:
-        """Drop what was cancelled; what it had read stays in the cache for others."""
+        """Drop what was cancelled, or is not worth beginning any more; what was read stays in the cache for others."""
         for choice in [c for c in self._running if c.closed]:
             self._running.remove(choice)
             self._end(choice)
@@ -135,6 +159,10 @@ class Worker:
             self._reading.remove(reading)
             if reading.sequence is not None:
                 self._cache.keep(reading.sequence)
+        now = time.monotonic()
+        for choice in [c for r in self._waiting for c in r.choices]:
+            if choice.late(now):
+                self._touched.add(choice.listener)
         self._waiting = deque(r for r in self._waiting if r.wanted)
 
     def _admit(self) -> None:

@@ -1,0 +1,174 @@
+"""How fast a model runs on this machine: measured once by a few steps, and kept.
+
+On CPUs the cost of a step does not grow with its width as one would think: two to four sequences together can be
+slower than one after another, and sixteen twice as fast. So the cost is measured at each width, along with the number
+of threads that serves best, and everything that plans (how many samples advance together, whether a deadline can be
+met) reads it from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+
+from fathom.language.download import cache_directory
+from fathom.language.engines.base import Pace
+
+__all__ = ["Measurement", "Probe", "kept", "machine", "measure", "room"]
+
+_WIDTHS = (1, 2, 4, 8, 16)
+_READ = 64  # prompt tokens
+_REPEATS = 3
+_SECONDS = 7.0  # after which nothing is repeated any more
+_WORTH = 0.95  # more threads must bring the cost below this share: they are taken from somebody else
+_GOOD = 0.8
+
+
+class Probe(Protocol):
+    """A model that can be timed."""
+
+    def threads(self, count: int) -> None:
+        """Use this many from now on."""
+
+    def read(self, tokens: int) -> float:
+        """Seconds to read a prompt of so many tokens."""
+
+    def step(self, width: int) -> float:
+        """Seconds of one step in which ``width`` sequences advance by one token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The pace, the number of threads it was measured with, and how many sequences run well together."""
+
+    pace: Pace
+    threads: int
+
+    @property
+    def room(self) -> int:
+        return room(self.pace)
+
+    def as_json(self) -> dict[str, Any]:
+        steps = {str(width): seconds for width, seconds in self.pace.step_seconds.items()}
+        return {"read_seconds": self.pace.read_seconds, "step_seconds": steps, "threads": self.threads}
+
+    @classmethod
+    def from_json(cls, told: Any) -> Measurement:
+        """Raises ValueError, TypeError, KeyError or AttributeError on anything that is not a measurement."""
+        steps = {int(width): float(seconds) for width, seconds in told["step_seconds"].items()}
+        found = cls(Pace(float(told["read_seconds"]), steps), int(told["threads"]))
+        times = (found.pace.read_seconds, *steps.values())
+        if not steps or min(steps) < 1 or found.threads < 1 or not all(0 < t < math.inf for t in times):
+            raise ValueError("no measurement")
+        return found
+
+
+def room(pace: Pace) -> int:
+    """The smallest measured width that reaches 80 % of the best throughput (tokens per second) of all of them.
+
+    A search that runs wider than that waits longer for each step and gains little.
+    """
+    rates = {width: width / seconds for width, seconds in pace.step_seconds.items()}
+    return min(width for width, rate in rates.items() if rate >= _GOOD * max(rates.values()))
+
+
+def measure(probe: Probe, *, max_width: int, threads: int | None = None) -> Measurement:
+    """Time a model: medians of a few steps at each width up to ``max_width``, and of reading 64 tokens.
+
+    ``threads`` None tries one thread, half of the cores and all of them, and takes the fewest that do about as well
+    as the best: by the geometric mean of a narrow and a wide step.
+    """
+    end = time.monotonic() + _SECONDS
+    widths = [w for w in _WIDTHS if w <= max_width]
+    cores = os.cpu_count() or 1
+    tried = sorted({1, max(1, cores // 2), cores}) if threads is None else [threads]
+    best, least = tried[0], math.inf
+    for count in tried if len(tried) > 1 else ():
+        probe.threads(count)
+        narrow, wide = (_least(probe, w, 2) for w in (widths[0], widths[-1 if len(widths) < 4 else 3]))
+        cost = math.sqrt(narrow * wide)
+        if cost < _WORTH * least:
+            best, least = count, cost
+    probe.threads(best)
+    steps = {width: probe.step(width) for width in widths}  # the first of each shape also prepares it
+    reading = probe.read(_READ)
+    times: dict[int, list[float]] = {width: [] for width in widths}
+    for _ in range(_REPEATS):
+        for width in widths:
+            if time.monotonic() < end:
+                times[width].append(probe.step(width))
+    steps = {width: statistics.median(times[width] or [steps[width]]) for width in widths}
+    return Measurement(Pace(reading / _READ, steps), best)
+
+
+def _least(probe: Probe, width: int, repeats: int) -> float:
+    return min(probe.step(width) for _ in range(repeats))
+
+
+def kept(key: Mapping[str, Any], measuring: Callable[[], Measurement]) -> Measurement:
+    """The measurement that was kept for ``key``, or a new one, kept from now on.
+
+    Two processes that want the same one measure it once. A damaged file is measured anew; where nothing can be
+    written, nothing is kept.
+    """
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    path = cache_directory() / "pace" / f"{name}.json"
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    found = _load(path)
+    if found is not None:
+        return found
+    with _alone(path):
+        found = _load(path)
+        if found is None:
+            found = measuring()
+            with contextlib.suppress(OSError):
+                _save(path, {"key": dict(key), **found.as_json()})
+    return found
+
+
+def _alone(path: Path) -> contextlib.AbstractContextManager[object]:
+    lock = filelock.FileLock(path.with_suffix(".lock"))
+    try:
+        return lock.acquire(timeout=60)  # far longer than any measurement
+    except (filelock.Timeout, OSError, NotImplementedError):
+        return contextlib.nullcontext()
+
+
+def _load(path: Path) -> Measurement | None:
+    try:
+        return Measurement.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _save(path: Path, told: Mapping[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+        json.dump(told, file, indent=1)
+    os.replace(file.name, path)
+
+
+def machine() -> dict[str, Any]:
+    """What tells this machine from another, as far as speed goes."""
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.system(), "machine": platform.machine()}
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
