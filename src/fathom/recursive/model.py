@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -104,6 +105,8 @@ class RecursiveModel(nn.Module):
         self.config, self.shape = config, shape
         length, width = config.registers + shape.length, config.width
         self.embedding = nn.Embedding(shape.fields * shape.symbols_in, width)
+        if config.scale_embedding:
+            nn.init.normal_(self.embedding.weight, std=width**-0.5)
         learned = config.positions == "learned"
         self.position = nn.Parameter(torch.randn(length, width)) if learned else None
         self.low = Network(config, length) if config.two_level and not config.shared else None
@@ -132,6 +135,12 @@ class RecursiveModel(nn.Module):
         if not self.draws:
             return None
         return torch.randn(self.draws, batch, *self.h0.shape, generator=generator, device=self.h0.device)
+
+    def with_noise(self, sigma: float) -> RecursiveModel:
+        """The same weights with Gaussian noise of ``sigma`` at every supervision step: PTRM, without training."""
+        noisy = RecursiveModel(replace(self.config, noise=sigma), self.shape).to(self.h0.device)
+        noisy.load_state_dict(self.state_dict())
+        return noisy.requires_grad_(False).eval()
 
     def encode(self, x: Tensor) -> Tensor:
         """e_x, (B, S, D), of inputs (B, L), or (B, L, fields) where a position holds several symbols."""

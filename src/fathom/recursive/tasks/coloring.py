@@ -2,7 +2,7 @@
 4).
 
 One position a vertex: its input symbols are its row of the adjacency matrix, so that the model mixes vertices and
-nothing else. Graphs are Erdős–Rényi with edge probability 0.4, kept where they are 3-colourable.
+nothing else. Graphs are Erdős–Rényi with edge probability one half, kept where they are 3-colourable.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Coloring(EnumeratedTask):
     vertex.
     """
 
-    def __init__(self, n: int = 8, edge_probability: float = 0.4) -> None:
+    def __init__(self, n: int = 8, edge_probability: float = 0.5) -> None:
         self.name, self.n, self.edge_probability = f"coloring-{n}", n, edge_probability
         self.shape = Shape(length=n, symbols_in=2, symbols_out=3, fields=n)
         self.defaults = {"mixing": "attention", "beta": 1.0, "on_policy_share": 0.9, "learning_rate": 2e-3}
