@@ -45,8 +45,12 @@ class Upstream:
     tokens: Callable[[dict[str, Any], int], list[str]] = answer
     fault: Callable[[int], str | None] = lambda number: None
     refused: dict[str, str] = field(default_factory=dict)
+    bound: int = 1  # a refused n is one above it
     usage: bool = True
-    events: list[str] | None = None  # the exact lines of every stream, instead of the model's
+    logprobs: bool = True
+    streams: bool = True
+    events: list[str] | None = None  # the exact events of every stream, instead of the model's
+    whole: dict[str, Any] | None = None  # every whole reply, instead of the model's
     owner: str = "nobody"
     headers: dict[str, str] = field(default_factory=dict)  # of faulty replies
 
@@ -111,9 +115,9 @@ class Upstream:
             if fault := self.fault(number):
                 return await self._go_wrong(fault, request, body)
             for name, message in self.refused.items():
-                if name in body and not (name == "n" and body["n"] == 1):
+                if name in body and (name != "n" or body["n"] > self.bound):
                     return _error(400, message, param=name)
-            if body.get("stream"):
+            if body.get("stream") and self.streams:
                 return await self._stream(request, body)
             return web.json_response(text=self._whole(body))
         except asyncio.CancelledError:
@@ -134,12 +138,20 @@ class Upstream:
             "prompt_tokens_details": {"cached_tokens": 3},
         }
 
+    def _logprobs(self, body: dict[str, Any], tokens: list[str]) -> dict[str, Any] | None:
+        if not (self.logprobs and body.get("logprobs")):
+            return None
+        top = [{"token": f"top{k}", "logprob": -float(k)} for k in range(body.get("top_logprobs", 0))]
+        return {"content": [{"token": token, "logprob": -len(token) / 8, "top_logprobs": top} for token in tokens]}
+
     def _whole(self, body: dict[str, Any]) -> str:
+        if self.whole is not None:
+            return json.dumps(self.whole)
         choices = self._choices(body)
         reply: dict[str, Any] = {"object": "chat.completion", "choices": []}
         for k, (tokens, reason) in enumerate(choices):
             message = {"role": "assistant", "content": "".join(tokens)}
-            choice = {"index": k, "message": message, "finish_reason": reason, "logprobs": _logprobs(body, tokens)}
+            choice = {"index": k, "message": message, "finish_reason": reason, "logprobs": self._logprobs(body, tokens)}
             reply["choices"].append(choice)
         if self.usage:
             reply["usage"] = self._usage(choices)
@@ -166,7 +178,7 @@ class Upstream:
         for at in range(max(len(tokens) for tokens, _ in choices) + 1):
             for k, (tokens, reason) in enumerate(choices):
                 if at < len(tokens):
-                    yield _event(k, {"content": tokens[at]}, None, _logprobs(body, tokens[at : at + 1]))
+                    yield _event(k, {"content": tokens[at]}, None, self._logprobs(body, tokens[at : at + 1]))
                 elif at == len(tokens):
                     yield _event(k, {}, reason, None)
         if self.usage and body.get("stream_options", {}).get("include_usage"):
@@ -195,20 +207,20 @@ class Upstream:
             case "error object":
                 return _reply(request, body, '{"error": {"message": "the model fell over", "code": 500}}')
             case "huge":
-                response = web.StreamResponse(headers={"Content-Type": "application/json"})
+                kind = "text/event-stream" if body.get("stream") else "application/json"
+                response = web.StreamResponse(headers={"Content-Type": kind})
                 await response.prepare(request)
                 while True:
                     await response.write(b" " * (1 << 20))
+            case "half":
+                text = self._whole(body)
+                response = web.StreamResponse(headers={"Content-Length": str(len(text))})
+                await response.prepare(request)
+                await response.write(text[: len(text) // 2].encode())
+                _abort(request)
             case "truncated":
                 return await self._stream(request, {**body, "stream": True}, stop_after=2)
         return web.Response()
-
-
-def _logprobs(body: dict[str, Any], tokens: list[str]) -> dict[str, Any] | None:
-    if not body.get("logprobs"):
-        return None
-    top = [{"token": f"top{k}", "logprob": -float(k)} for k in range(body.get("top_logprobs", 0))]
-    return {"content": [{"token": token, "logprob": -len(token) / 8, "top_logprobs": top} for token in tokens]}
 
 
 def _event(index: int, delta: dict[str, Any], reason: str | None, logprobs: dict[str, Any] | None) -> str:
@@ -218,7 +230,7 @@ def _event(index: int, delta: dict[str, Any], reason: str | None, logprobs: dict
 
 def _reply(request: web.Request, body: dict[str, Any], text: str) -> web.Response:
     if body.get("stream"):
-        return web.Response(text=f"data: {text}\n\n", content_type="text/event-stream")
+        return web.Response(text=f"data: {text}\n\ndata: [DONE]\n\n", content_type="text/event-stream")
     return web.Response(text=text, content_type="application/json")
 
 

@@ -180,8 +180,7 @@ class Exchange:
         if self.done:  # some servers never say why a choice ended
             for at in self._counted.keys() - self._ended:
                 self._end(at, "stop")
-        if any(self._counted.values()) and audience.request.sampling.logprobs and not self._logged:
-            audience.dialect = replace(audience.dialect, logprobs=False)
+        self._miss_logprobs()
         self.settle()
         if not self.done and not self.complete:
             return audience.upstream.failure("the stream broke off before its end", again=True)
@@ -203,6 +202,7 @@ class Exchange:
         self._counted = dict(enumerate(counts))
         self._ended.update(self._counted)
         wanted = [piece for piece in pieces if audience.wants(piece.index)]
+        self._miss_logprobs()
         for piece, count in zip(pieces, counts, strict=True):
             piece.tokens, piece.estimated = count, estimated
         if wanted:
@@ -212,6 +212,12 @@ class Exchange:
         for piece in wanted:
             audience.emit(piece)
         return None
+
+    def _miss_logprobs(self) -> None:
+        """Log-probabilities that were asked for and do not come with the tokens: the server has none."""
+        audience = self._audience
+        if audience.request.sampling.logprobs and not self._logged and any(self._counted.values()):
+            audience.dialect = replace(audience.dialect, logprobs=False)
 
     def _whole(self, index: int, choice: Choice) -> Piece:
         audience = self._audience

@@ -1,0 +1,499 @@
+"""What a generation brings: choices, tokens, parameters, whatever the server makes of n and of streaming."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+from heard import hear, request
+from upstreams import PROMPT_TOKENS, Upstream
+
+from fathom.errors import CapabilityError, EngineError, UpstreamError, UsageError
+from fathom.language.engines.base import EngineCapability, Finish, Price, Sampling
+from fathom.language.engines.openai import OpenAIEngine
+
+whole_or_streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+
+
+@whole_or_streamed
+@pytest.mark.parametrize("many", [1000, 4, 1], ids=["n honoured", "four at most", "n ignored"])
+async def test_every_choice_comes_once_and_the_tokens_are_the_servers(many: int, stream: bool) -> None:
+    seed = random.randrange(1000)
+    with Upstream(many=many) as server:
+        engine = OpenAIEngine("m", server.url)
+        for _ in range(3):
+            heard = await hear(engine, n=9, seed=seed, stream=stream)
+            assert sorted(choice.text for choice in heard) == sorted(f"The answer is {seed + k}." for k in range(9))
+            assert [choice.finish for choice in heard] == [Finish.STOP] * 9
+            assert sum(choice.tokens for choice in heard) == 45
+            assert not any(choice.last.estimated for choice in heard)
+        await engine.aclose()
+    asked = [body.get("n", 1) for body in server.bodies]
+    if many == 1000:
+        assert asked == [9, 9, 9]
+        assert sum(choice.prompt_tokens for choice in heard) == PROMPT_TOKENS - 3
+        assert sum(choice.reused_tokens for choice in heard) == 3
+    elif many == 4:  # noticed when the same few came twice
+        assert asked[:-3] == [9, *[1] * 5, 9, *[1] * 5]
+        assert asked[-3:] == [3, 3, 3]
+    else:  # noticed at the first reply
+        assert asked == [9, *[1] * 8, *[1] * 18]
+    assert (EngineCapability.MANY in engine.traits.capabilities) == (many > 1)
+
+
+async def test_a_lost_choice_does_not_make_a_server_one_that_ignores_n() -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        await hear(engine, n=4)
+        server.many = 3
+        assert all(choice.finish is Finish.STOP for choice in await hear(engine, n=4))
+        server.many = 1000
+        await hear(engine, n=4)
+        await engine.aclose()
+    assert [body.get("n", 1) for body in server.bodies] == [4, 4, 1, 4]
+
+
+async def test_a_server_that_ignores_n_is_found_out_while_it_streams() -> None:
+    with Upstream(many=1, step=0.005, tokens=lambda body, choice: ["word "] * 60) as server:
+        engine = OpenAIEngine("m", server.url)
+        order: list[int] = []
+        async with engine.generate(request(n=3)) as generation:
+            async for piece in generation:
+                order.append(piece.index)
+                if piece.index == 0 and piece.finish:
+                    break
+        await engine.aclose()
+    assert order.count(1) > 5
+    assert order.count(2) > 5
+
+
+@pytest.mark.parametrize(
+    ("message", "asked"),
+    [
+        ("Field 'n': Value must be between 1 <= value <= 4, but got 10", [10, 4, 3, 3]),
+        ("n must be 1", [10, *[1] * 10]),
+        ("parameter `n` is not supported", [10, *[1] * 10]),
+    ],
+)
+async def test_a_refused_n_is_learned_once(message: str, asked: list[int]) -> None:
+    with Upstream(refused={"n": message}, bound=4 if "4" in message else 1) as server:
+        engine = OpenAIEngine("m", server.url)
+        heard = await hear(engine, n=10, seed=0)
+        assert sorted(choice.text for choice in heard) == sorted(f"The answer is {k}." for k in range(10))
+        before = len(server.bodies)
+        await hear(engine, n=10, seed=0)
+        await engine.aclose()
+    assert sorted(body.get("n", 1) for body in server.bodies[:before]) == sorted(asked)
+    assert sorted(body.get("n", 1) for body in server.bodies[before:]) == sorted(asked[1:])
+
+
+@whole_or_streamed
+@pytest.mark.parametrize(
+    ("field", "message", "capability"),
+    [
+        ("seed", "Unrecognized request argument supplied: seed", EngineCapability.SEED),
+        ("logprobs", "This model does not support logprobs.", EngineCapability.LOGPROBS),
+        ("stream_options", "Unknown parameter: 'stream_options'.", None),
+        (
+            "max_tokens",
+            "Unsupported parameter: 'max_tokens' is not supported here. Use 'max_completion_tokens' instead.",
+            None,
+        ),
+    ],
+)
+async def test_what_does_not_change_the_meaning_is_dropped_once(
+    field: str, message: str, capability: EngineCapability | None, stream: bool
+) -> None:
+    with Upstream(refused={field: message}) as server:
+        engine = OpenAIEngine("m", server.url)
+        assert capability is None or capability in engine.traits.capabilities
+        for _ in range(2):
+            asked = request(n=2, seed=3, stream=stream, sampling=Sampling(logprobs=True, temperature=0.5))
+            assert [choice.finish for choice in await hear(engine, asked)] == [Finish.STOP] * 2
+        await engine.aclose()
+    assert capability not in engine.traits.capabilities
+    asked_with = [body for body in server.bodies if field in body]
+    assert len(asked_with) == (1 if stream or field != "stream_options" else 0)
+    assert len(server.bodies) == 2 + len(asked_with)
+    if field == "max_tokens":
+        assert server.bodies[-1]["max_completion_tokens"] == 256
+
+
+@pytest.mark.parametrize(
+    ("field", "sampling"),
+    [
+        ("temperature", Sampling(temperature=0.3)),
+        ("stop", Sampling(stop=("x",))),
+        ("response_format", Sampling(schema={"type": "object"})),
+    ],
+)
+async def test_what_changes_the_meaning_is_never_dropped(field: str, sampling: Sampling) -> None:
+    with Upstream(refused={field: f"Unsupported parameter: '{field}'"}) as server:
+        engine = OpenAIEngine("m", server.url)
+        (choice,) = await hear(engine, sampling=sampling)
+        await engine.aclose()
+    assert isinstance(choice.error, UpstreamError)
+    assert choice.error.status == 400
+    assert not choice.error.retryable
+    assert f"Unsupported parameter: '{field}'" in str(choice.error)
+    assert len(server.bodies) == 1
+
+
+async def test_the_sampling_goes_to_the_server_as_it_is() -> None:
+    sampling = Sampling(
+        temperature=0.7,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.05,
+        presence_penalty=0.1,
+        frequency_penalty=-0.2,
+        stop=("\n\n", "Q:"),
+        logprobs=True,
+        top_logprobs=3,
+        schema={"type": "integer"},
+        extra={"repetition_penalty": 1.1, "top_p": 0.8},
+    )
+    with Upstream() as server:
+        engine = OpenAIEngine("some/model", server.url, "sk-abc", headers={"X-Team": "seven"})
+        await hear(engine, n=2, seed=41, max_tokens=12, sampling=sampling)
+        await hear(engine, stream=False)
+        await engine.aclose()
+    assert server.bodies[0] == {
+        "model": "some/model",
+        "messages": [{"role": "user", "content": "What is it?"}],
+        "max_tokens": 12,
+        "temperature": 0.7,
+        "top_p": 0.8,
+        "top_k": 40,
+        "min_p": 0.05,
+        "presence_penalty": 0.1,
+        "frequency_penalty": -0.2,
+        "stop": ["\n\n", "Q:"],
+        "logprobs": True,
+        "top_logprobs": 3,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": {"type": "integer"}},
+        },
+        "repetition_penalty": 1.1,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "n": 2,
+        "seed": 41,
+    }
+    assert server.bodies[1] == {
+        "model": "some/model",
+        "messages": [{"role": "user", "content": "What is it?"}],
+        "max_tokens": 256,
+    }
+    assert server.sent_headers[0]["Authorization"] == "Bearer sk-abc"
+    assert server.sent_headers[0]["X-Team"] == "seven"
+
+
+@pytest.mark.parametrize("field", ["messages", "model", "n", "stream", "stream_options", "seed"])
+async def test_extra_cannot_take_over_what_the_engine_sets(field: str) -> None:
+    engine = OpenAIEngine("m", "http://127.0.0.1:9/v1")
+    with pytest.raises(UsageError, match=field):
+        await hear(engine, sampling=Sampling(extra={field: 1}))
+    with pytest.raises(UsageError, match="JSON"):
+        await hear(engine, sampling=Sampling(extra={"x": object()}))
+    await engine.aclose()
+
+
+@whole_or_streamed
+async def test_log_probabilities_come_token_by_token(stream: bool) -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        heard = await hear(engine, n=2, seed=8, stream=stream, sampling=Sampling(logprobs=True, top_logprobs=2))
+        plain = await hear(engine, n=2, seed=8, stream=stream)
+        await engine.aclose()
+    for choice in heard:
+        assert list(choice.logprobs) == [-len(t) / 8 for t in ("The", " answer", " is", f" {8}", ".")]
+        assert list(choice.top_logprobs) == [(("top0", 0.0), ("top1", -1.0))] * 5
+        assert choice.tokens == 5
+    assert all(choice.logprobs == () for choice in plain)
+
+
+@whole_or_streamed
+async def test_log_probabilities_that_never_come_are_not_claimed_any_longer(stream: bool) -> None:
+    with Upstream(logprobs=False) as server:
+        engine = OpenAIEngine("m", server.url)
+        (choice,) = await hear(engine, stream=stream, sampling=Sampling(logprobs=True))
+        await engine.aclose()
+    assert choice.text
+    assert choice.logprobs == ()
+    assert EngineCapability.LOGPROBS not in engine.traits.capabilities
+
+
+async def test_token_limits_end_choices() -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        for stream in (False, True):
+            for choice in await hear(engine, n=3, max_tokens=2, stream=stream):
+                assert (choice.text, choice.finish) == ("The answer", Finish.LENGTH)
+        await engine.aclose()
+
+
+@whole_or_streamed
+async def test_tokens_of_a_whole_reply_add_up_to_the_servers_count(stream: bool) -> None:
+    def tokens(body: dict[str, object], choice: int) -> list[str]:
+        return ["w" * random.Random(choice).randint(1, 9)] * random.Random(choice).randint(1, 40)
+
+    with Upstream(tokens=tokens) as server:
+        engine = OpenAIEngine("m", server.url)
+        heard = await hear(engine, n=7, stream=stream)
+        await engine.aclose()
+    assert sum(choice.tokens for choice in heard) == sum(len(tokens({}, k)) for k in range(7))
+    assert all(choice.tokens > 0 for choice in heard)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "sent"),
+    [
+        ("continue", "", {"continue_final_message": True, "add_generation_prompt": False}),
+        ("native", "", {}),
+        ("auto", "vllm", {"continue_final_message": True, "add_generation_prompt": False}),
+        ("auto", "sglang", {"continue_final_message": True, "add_generation_prompt": False}),
+        ("auto", "llamacpp", {}),
+    ],
+)
+async def test_a_begun_turn_is_continued_in_the_servers_way(mode: str, owner: str, sent: dict[str, bool]) -> None:
+    with Upstream(owner=owner, tokens=lambda body, choice: [" 7", "."]) as server:
+        engine = OpenAIEngine("m", server.url, prefix=mode)
+        assert (EngineCapability.PREFIX in engine.traits.capabilities) == (mode != "auto")
+        for stream in (True, False):
+            (choice,) = await hear(engine, prefix="The answer is", stream=stream)
+            assert choice.text == " 7."
+        await engine.aclose()
+    assert EngineCapability.PREFIX in engine.traits.capabilities
+    assert server.paths.count("/v1/models") == (mode == "auto")
+    fields = {name: server.bodies[0].get(name) for name in ("continue_final_message", "add_generation_prompt")}
+    assert {name: value for name, value in fields.items() if value is not None} == sent
+    assert server.bodies[0]["messages"][-1] == {"role": "assistant", "content": "The answer is"}
+
+
+async def test_a_begun_turn_that_the_server_repeats_is_given_once() -> None:
+    with Upstream(tokens=lambda body, choice: ["The answer is", " 7."]) as server:
+        engine = OpenAIEngine("m", server.url, prefix="native")
+        (choice,) = await hear(engine, prefix="The answer is", stream=False)
+        await engine.aclose()
+    assert choice.text == " 7."
+
+
+@pytest.mark.parametrize("mode", ["none", "auto"])
+async def test_a_begun_turn_is_refused_where_the_server_is_not_known_to_continue_it(mode: str) -> None:
+    with Upstream(owner="openai") as server:
+        engine = OpenAIEngine("m", server.url, prefix=mode)
+        with pytest.raises(CapabilityError, match="prefix='continue'"):
+            await hear(engine, prefix="The answer is")
+        await engine.aclose()
+    assert server.bodies == []
+
+
+async def test_identify_tells_what_the_server_says_of_the_model() -> None:
+    with Upstream(owner="vllm") as server:
+        engine = OpenAIEngine("m", server.url, price=Price(1.0, 2.0), parameters=7)
+        assert engine.traits.context_length is None
+        for _ in range(2):
+            traits = await engine.identify()
+        await engine.aclose()
+    assert traits == engine.traits
+    assert (traits.context_length, traits.version, traits.parameters) == (4096, "vllm", 7)
+    assert traits.price == Price(1.0, 2.0)
+    assert server.paths == ["/v1/models"]
+
+
+async def test_identify_says_when_there_is_no_server() -> None:
+    engine = OpenAIEngine("m", "http://127.0.0.1:9/v1")
+    with pytest.raises(UpstreamError, match="is the server running"):
+        await engine.identify()
+    await engine.aclose()
+
+
+async def test_cancelling_one_choice_of_many_leaves_the_others() -> None:
+    with Upstream(step=0.002, tokens=lambda body, choice: [f"{choice} "] * 20) as server:
+        engine = OpenAIEngine("m", server.url)
+        texts = {0: "", 1: "", 2: ""}
+        finishes = {}
+        async with engine.generate(request(n=3)) as generation:
+            async for piece in generation:
+                assert piece.index not in finishes
+                texts[piece.index] += piece.text
+                if piece.finish:
+                    finishes[piece.index] = piece.finish
+                if piece.index == 1 and len(texts[1]) == 10:
+                    generation.cancel(1)
+                    generation.cancel(1)
+        await engine.aclose()
+    assert finishes == {0: Finish.STOP, 1: Finish.CANCELLED, 2: Finish.STOP}
+    assert (texts[0], texts[1], texts[2]) == ("0 " * 20, "1 " * 5, "2 " * 20)
+
+
+async def test_the_tokens_of_a_cancelled_choice_are_still_in_the_total() -> None:
+    with Upstream(step=0.002, tokens=lambda body, choice: ["w "] * (10 if choice else 30)) as server:
+        engine = OpenAIEngine("m", server.url)
+        total = 0
+        async with engine.generate(request(n=2)) as generation:
+            async for piece in generation:
+                total += piece.tokens
+                if piece.index == 1 and piece.text:
+                    generation.cancel(1)
+        await engine.aclose()
+    assert total == 40
+
+
+@whole_or_streamed
+@pytest.mark.parametrize("many", [1000, 1])
+async def test_cancelling_closes_the_upstream_requests(many: int, stream: bool) -> None:
+    with Upstream(
+        many=many, delay=0.0 if stream else 5.0, step=0.05, tokens=lambda body, choice: ["w "] * 200
+    ) as server:
+        engine = OpenAIEngine("m", server.url)
+        pieces = []
+        async with engine.generate(request(n=2, stream=stream)) as generation:
+            await _until(lambda: server.running > 0)
+            if stream:
+                async for piece in generation:
+                    pieces.append(piece)
+                    if len(pieces) == 2:
+                        break
+            generation.cancel(0)
+            generation.cancel(1)
+            async for piece in generation:
+                pieces.append(piece)
+            await _until(lambda: server.running == 0)
+        await engine.aclose()
+    assert server.disconnected == len(server.bodies)
+    assert [piece.finish for piece in pieces if piece.finish] == [Finish.CANCELLED] * 2
+    assert all(piece.estimated for piece in pieces if piece.finish)
+    assert sum(piece.prompt_tokens for piece in pieces) > 0
+
+
+async def test_leaving_the_block_closes_everything_and_what_was_spent_can_still_be_read() -> None:
+    with Upstream(step=0.05, tokens=lambda body, choice: ["w "] * 200) as server:
+        engine = OpenAIEngine("m", server.url)
+        async with engine.generate(request(n=3)) as generation:
+            await anext(generation)
+        await _until(lambda: server.running == 0)
+        rest = [piece async for piece in generation]
+        await engine.aclose()
+    assert server.disconnected == 1
+    assert [piece.finish for piece in rest if piece.finish] == [Finish.CANCELLED] * 3
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_connections_are_kept_from_request_to_request() -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        for stream in (True, False) * 5:
+            await hear(engine, stream=stream)
+        assert server.connections == 1
+        await engine.aclose()
+        await _until(lambda: server.connections == 0)
+
+
+def test_one_engine_serves_several_event_loops() -> None:
+    with Upstream(delay=0.01) as server:
+        engine = OpenAIEngine("m", server.url)
+        heard = []
+
+        def use() -> None:
+            heard.append(asyncio.run(hear(engine, n=3, seed=5)))
+
+        use()
+        use()
+        threads = [threading.Thread(target=use) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [[choice.text for choice in choices] for choices in heard] == [
+            [f"The answer is {5 + k}." for k in range(3)]
+        ] * 5
+        # A loop that ends closes what the engine held in it.
+        asyncio.run(_until(lambda: server.connections == 0))
+        asyncio.run(engine.aclose())
+
+
+async def test_closing_reaches_the_connections_of_other_loops() -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        ready, done = threading.Event(), threading.Event()
+
+        async def elsewhere() -> None:
+            await hear(engine)
+            ready.set()
+            await asyncio.to_thread(done.wait, 10)
+
+        thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+        thread.start()
+        assert await asyncio.to_thread(ready.wait, 10)
+        await hear(engine)
+        assert server.connections == 2
+        await engine.aclose()
+        await engine.aclose()
+        await _until(lambda: server.connections == 0)
+        done.set()
+        thread.join()
+        (choice,) = await hear(engine)
+        assert choice.finish is Finish.FAILED
+        assert isinstance(choice.error, EngineError)
+        assert "closed" in str(choice.error)
+
+
+async def test_no_more_requests_run_at_once_than_allowed() -> None:
+    with Upstream(many=1, delay=0.01) as server:
+        engine = OpenAIEngine("m", server.url, max_concurrency=3)
+        assert all(choice.finish is Finish.STOP for choice in await hear(engine, n=10))
+        await engine.aclose()
+    assert server.most_running == 3
+
+
+def test_an_engine_that_makes_no_sense_is_refused() -> None:
+    for wrong in (
+        {"base_url": "localhost:8000"},
+        {"base_url": "ftp://host/v1"},
+        {"base_url": "http://host:port/v1"},
+        {"api_key": "sk-\n"},
+        {"headers": {"X-A": "a\r\nX-B: b"}},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"max_concurrency": 0},
+    ):
+        with pytest.raises(UsageError):
+            OpenAIEngine("m", **wrong)
+    with pytest.raises(UsageError, match="name is empty"):
+        OpenAIEngine("")
+    with pytest.raises(UsageError, match="There are: auto, continue, native, none"):
+        OpenAIEngine("m", prefix="contine")
+
+
+async def test_requests_that_make_no_sense_are_refused() -> None:
+    engine = OpenAIEngine("m", "http://127.0.0.1:9/v1")
+    for wrong in ({"n": 0}, {"max_tokens": 0}):
+        with pytest.raises(UsageError, match="1 or more"):
+            engine.generate(request(**wrong))
+    with pytest.raises(UsageError, match="async with"):
+        await anext(engine.generate(request()))
+    await engine.aclose()
+
+
+async def test_the_environment_gives_the_server_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Upstream() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/")
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
+        engine = OpenAIEngine("m")
+        await hear(engine)
+        await engine.aclose()
+    assert server.sent_headers[0]["Authorization"] == "Bearer sk-from-the-environment"
+    assert "sk-from" not in repr(engine)
+    assert server.url in repr(engine)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - it is the server's thread that changes it
+            await asyncio.sleep(0.005)
