@@ -45,8 +45,9 @@ class SwiGLU(nn.Module):
         self.down = Linear(hidden, out or size)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * value)  # type: ignore[no-any-return]
+        # Two products of half the width: the halves of one would not be contiguous, and twice as slow to multiply.
+        gate, up = self.up.weight.chunk(2)
+        return self.down(F.silu(F.linear(x, gate)) * F.linear(x, up))  # type: ignore[no-any-return]
 
 
 class SequenceMixer(nn.Module):
@@ -59,7 +60,9 @@ class SequenceMixer(nn.Module):
         self.swiglu = SwiGLU(length, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.swiglu(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+        # Weights from the left mix positions without transposing the batch.
+        gate, up = self.swiglu.up.weight.chunk(2)
+        return self.swiglu.down.weight @ (F.silu(gate @ x) * (up @ x))
 
 
 class Attention(nn.Module):
