@@ -92,7 +92,7 @@ def body(**more: object) -> dict[str, object]:
     return {"model": "m", "messages": messages, "max_tokens": 256, **more}
 
 
-def its_hub(url: str) -> dict[str, Callable[[], Awaitable[object]]]:
+def its_hub(url: str, stack: contextlib.AsyncExitStack) -> dict[str, Callable[[], Awaitable[object]]]:
     """Rows for self-consistency by its-hub, as it comes and with unlimited concurrency, where it is installed."""
     try:
         from its_hub.core.algorithms.self_consistency import SelfConsistency
@@ -101,6 +101,7 @@ def its_hub(url: str) -> dict[str, Callable[[], Awaitable[object]]]:
     except ImportError:
         return {}
     model = OpenAICompatibleLanguageModel(url, "none", "m", max_tokens=256)
+    stack.push_async_callback(model.close_session, asyncio.get_running_loop())
     default, unlimited = SelfConsistency(), SelfConsistency(orchestrator=LMOrchestrator(-1))
     return {
         "its-hub self-consistency": lambda: default.ainfer(model, QUESTION, N),
@@ -135,7 +136,7 @@ async def compare(runs: int, delay: float) -> None:
             rows = {
                 "bare aiohttp, 64 posts": lambda: bare_batch(session, ignores),
                 "engine, n ignored": lambda: engine_batch(single),
-                **its_hub(ignores),
+                **its_hub(ignores, stack),
                 "bare aiohttp, 64 streams": lambda: bare_stream(session, ignores),
                 "engine, n ignored, streamed": lambda: engine_batch(single, stream=True),
                 "bare aiohttp, one post": lambda: bare_single(session, honours),

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import msgspec
 from aiohttp import web
 
 PROMPT_TOKENS = 11
@@ -103,7 +103,7 @@ class Upstream:
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         number = len(self.bodies)
-        body = json.loads(await request.read())
+        body = msgspec.json.decode(await request.read())
         self.bodies.append(body)
         self.paths.append(request.path)
         self.sent_headers.append(dict(request.headers))
@@ -146,7 +146,7 @@ class Upstream:
 
     def _whole(self, body: dict[str, Any]) -> str:
         if self.whole is not None:
-            return json.dumps(self.whole)
+            return _json(self.whole)
         choices = self._choices(body)
         reply: dict[str, Any] = {"object": "chat.completion", "choices": []}
         for k, (tokens, reason) in enumerate(choices):
@@ -155,34 +155,38 @@ class Upstream:
             reply["choices"].append(choice)
         if self.usage:
             reply["usage"] = self._usage(choices)
-        return json.dumps(reply)
+        return _json(reply)
 
     async def _stream(
         self, request: web.Request, body: dict[str, Any], stop_after: int | None = None
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        events = [event + "\n\n" for event in self.events] if self.events is not None else self._events(body)
-        for sent, event in enumerate(events):
-            if sent == stop_after:
-                _abort(request)
-                return response
-            if self.step and sent:
+        steps = [event + "\n\n" for event in self.events] if self.events is not None else self._steps(body)
+        if stop_after is not None:
+            await response.write(b"\n\n".join("".join(steps).encode().split(b"\n\n")[:stop_after]) + b"\n\n")
+            _abort(request)
+            return response
+        for at, step in enumerate(steps):
+            if self.step and at:
                 await asyncio.sleep(self.step)
-            await response.write(event.encode())
+            await response.write(step.encode())
         await response.write_eof()
         return response
 
-    def _events(self, body: dict[str, Any]) -> Iterator[str]:
+    def _steps(self, body: dict[str, Any]) -> Iterator[str]:
+        """The events of a stream; those of one step, a token of every choice, are sent together."""
         choices = self._choices(body)
         for at in range(max(len(tokens) for tokens, _ in choices) + 1):
+            step = ""
             for k, (tokens, reason) in enumerate(choices):
                 if at < len(tokens):
-                    yield _event(k, {"content": tokens[at]}, None, self._logprobs(body, tokens[at : at + 1]))
+                    step += _event(k, {"content": tokens[at]}, None, self._logprobs(body, tokens[at : at + 1]))
                 elif at == len(tokens):
-                    yield _event(k, {}, reason, None)
+                    step += _event(k, {}, reason, None)
+            yield step
         if self.usage and body.get("stream_options", {}).get("include_usage"):
-            yield f"data: {json.dumps({'choices': [], 'usage': self._usage(choices)})}\n\n"
+            yield f"data: {_json({'choices': [], 'usage': self._usage(choices)})}\n\n"
         yield "data: [DONE]\n\n"
 
     async def _go_wrong(self, fault: str, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -196,6 +200,8 @@ class Upstream:
                 _abort(request)
             case "malformed":
                 return _reply(request, body, '{"choices": [{"index": 0, "mess')
+            case "page":
+                return web.Response(text="<html>log in first</html>", content_type="text/html")
             case "not json":
                 return _reply(request, body, "<html>a proxy's page</html>")
             case "empty choices":
@@ -225,7 +231,11 @@ class Upstream:
 
 def _event(index: int, delta: dict[str, Any], reason: str | None, logprobs: dict[str, Any] | None) -> str:
     choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs}
-    return f"data: {json.dumps({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+    return f"data: {_json({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _reply(request: web.Request, body: dict[str, Any], text: str) -> web.Response:

@@ -120,6 +120,35 @@ async def test_choices_of_a_broken_stream_that_had_not_begun_are_asked_for_again
     assert [choice.text for choice in heard] == ["The", "The", "The answer is 2.", "The answer is 3."]
 
 
+@whole_or_streamed
+@pytest.mark.parametrize("fault", ["malformed", "empty choices", "reset"])
+async def test_a_garbled_reply_for_many_choices_is_asked_for_again(fault: str, stream: bool) -> None:
+    with Upstream(fault=scripted(fault)) as server:
+        engine = OpenAIEngine("m", server.url, retry=QUICK)
+        heard = await hear(engine, n=3, seed=0, stream=stream)
+        await engine.aclose()
+    assert [choice.text for choice in heard] == [f"The answer is {k}." for k in range(3)]
+    assert [body["n"] for body in server.bodies] == [3, 3]
+
+
+@whole_or_streamed
+async def test_a_page_instead_of_a_reply_is_quoted(stream: bool) -> None:
+    with Upstream(fault=scripted("page")) as server:
+        engine = OpenAIEngine("m", server.url)
+        (choice,) = await hear(engine, stream=stream)
+        await engine.aclose()
+    assert "<html>log in first</html>" in str(choice.error)
+    assert len(server.bodies) == 1
+
+
+async def test_a_redirection_is_reported_and_not_followed() -> None:
+    with Upstream(fault=scripted("307"), headers={"Location": "http://127.0.0.1:9/v2"}) as server:
+        engine = OpenAIEngine("m", server.url)
+        (choice,) = await hear(engine)
+        await engine.aclose()
+    assert "moved to http://127.0.0.1:9/v2" in str(choice.error)
+
+
 async def test_an_error_inside_a_stream_ends_the_choice() -> None:
     events = [
         'data: {"choices":[{"index":0,"delta":{"content":"So"}}]}',

@@ -236,11 +236,10 @@ async def test_a_count_of_the_first_choice_is_not_taken_for_the_whole(logprobs: 
     assert [body.get("stream", False) for body in server.bodies] == [False, True]
 
 
-async def test_a_refusal_by_the_model_says_so() -> None:
+async def test_a_refusal_by_the_model_is_its_answer() -> None:
     reply = {"choices": [{"message": {"content": None, "refusal": "I would rather not."}}]}
     with Upstream(whole=reply) as server:
         engine = OpenAIEngine("m", server.url)
         (choice,) = await hear(engine, stream=False)
         await engine.aclose()
-    assert choice.finish is Finish.FAILED
-    assert "I would rather not." in str(choice.error)
+    assert (choice.text, choice.finish) == ("I would rather not.", Finish.STOP)

@@ -94,6 +94,7 @@ class OpenAIEngine:
         self.dialect = Dialect(prefix=None if prefix == "auto" else prefix)
         self._traits = EngineTraits(model, context_length, parameters=parameters, price=price)
         self._identified = False
+        self._known: tuple[Dialect, EngineTraits] | None = None
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self.model!r}, base_url={self.upstream.name!r}, api_key='***')"
@@ -102,12 +103,15 @@ class OpenAIEngine:
     def traits(self) -> EngineTraits:
         """As far as is known by now: a capability goes when the server refuses or ignores what belongs to it."""
         dialect = self.dialect
+        if self._known is not None and self._known[0] is dialect:
+            return self._known[1]
         able = {EngineCapability.SCHEMA}
         able |= {EngineCapability.LOGPROBS} if dialect.logprobs else set()
         able |= {EngineCapability.SEED} if dialect.seed else set()
         able |= {EngineCapability.MANY} if dialect.many != 1 else set()
         able |= {EngineCapability.PREFIX} if dialect.prefix in ("continue", "native") else set()
-        return replace(self._traits, capabilities=frozenset(able))
+        self._known = dialect, replace(self._traits, capabilities=frozenset(able))
+        return self._known[1]
 
     def generate(self, request: Request) -> OpenAIGeneration:
         """Raises UsageError for counts that make no sense."""
@@ -140,6 +144,7 @@ class OpenAIEngine:
             parameters=self._traits.parameters or meta.n_params or 0,
             version=kind,
         )
+        self._known = None
         return self.traits
 
     async def _models(self) -> list[_Model] | Failure:
@@ -147,7 +152,7 @@ class OpenAIEngine:
         try:
             async with lane.session.get(self.upstream.url("models"), allow_redirects=False) as response:
                 if response.status >= 300:
-                    return await self.upstream.refused(response, lambda said: refusal(said).message)
+                    return await self.upstream.refused(response, lambda body: refusal(body).message)
                 raw = await read_within(response, MODELS_BYTES)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return self.upstream.broken(error)

@@ -100,9 +100,10 @@ class OpenAIGeneration:
             self._left -= 1
         self._wake()
 
-    def ignored(self, exchange: Exchange) -> None:
-        self.dialect = replace(self.dialect, many=1)
-        self._launch(exchange.narrow())
+    def alone(self, exchange: Exchange) -> None:
+        if not self.dialect.proven:  # the server ignores n
+            self.dialect = replace(self.dialect, many=1)
+            self._launch(exchange.narrow())
 
     def read(self, prompt_tokens: int) -> None:
         self._prompt_tokens = prompt_tokens
@@ -160,13 +161,13 @@ class OpenAIGeneration:
         return self._pieces.popleft()
 
     def cancel(self, index: int) -> None:
-        if not self._open[index]:
-            return
-        self._cut(index, Finish.CANCELLED)
         part = self._part_of[index]
+        exchange = part.exchange if part else None
+        if exchange is not None and self._open[index]:
+            exchange.hurry(index)
+        self._cut(index, Finish.CANCELLED)
         if part is None or part.task is None:
             return
-        exchange = part.exchange
         abandoned = exchange is not None and exchange.ended and not exchange.complete
         if abandoned or not any(self._open[other] for other in part.indices):
             part.task.cancel()
@@ -205,9 +206,11 @@ class OpenAIGeneration:
         while part.indices:
             sent = self.dialect
             streamed = self.request.stream or (len(part.indices) > 1 and sent.one_choice_usage)
+            asked = len(part.indices)
             part.exchange = exchange = Exchange(self, part.indices)
             failure = await self._attempt(exchange, streamed)
             exchange.settle()
+            exchange.sent = exchange.heard  # what was refused was not read
             rest = [index for index in exchange.indices if self._open[index]]
             fresh = [index for index in rest if not exchange.touched(index)]
             if failure is None:
@@ -215,8 +218,10 @@ class OpenAIGeneration:
                 failure = self.upstream.failure("the choice never ended")
                 return self._fail([index for index in rest if exchange.touched(index)], failure.error)
             self._fail([index for index in rest if exchange.touched(index)], failure.error)
-            if fresh and self._reword(failure, sent, len(part.indices), streamed):
+            if fresh and self._reword(failure, sent, asked, streamed):
                 return self._launch(fresh)
+            if asked > 1 and failure.error.status is None and not failure.overload:
+                failure = replace(failure, again=True)  # a garbled reply shall not cost so many choices
             tried += 1
             wait = self.upstream.retry.wait(failure, tried, self.request.deadline)
             if wait is None or not fresh:
@@ -229,9 +234,10 @@ class OpenAIGeneration:
     async def _attempt(self, exchange: Exchange, streamed: bool) -> Failure | None:
         lane = await self.upstream.lane()
         async with lane.limit:
+            session = (await self.upstream.lane()).session  # for it may have been closed meanwhile
             since = time.monotonic()
             body = self._body(streamed, exchange.indices)
-            failure = await self._post(lane.session, body, exchange, streamed)
+            failure = await self._post(session, body, exchange, streamed)
             if failure is None:
                 lane.limit.succeeded()
             elif failure.overload:
@@ -242,12 +248,13 @@ class OpenAIGeneration:
         self, session: aiohttp.ClientSession, body: bytes, exchange: Exchange, streamed: bool
     ) -> Failure | None:
         upstream = self.upstream
+        exchange.sent = True
         try:
             async with session.post(self._source.url, data=body, allow_redirects=False) as response:
                 if response.status >= 300:
-                    return await upstream.refused(response, lambda said: refusal(said).message)
+                    return await upstream.refused(response, lambda body: refusal(body).message)
                 exchange.heard = True
-                if streamed and response.content_type != "application/json":
+                if streamed and response.content_type not in ("application/json", "text/html"):
                     return await self._read_stream(response, exchange)
                 raw = await read_within(response, REPLY_BYTES)
                 if raw is None:
@@ -267,6 +274,7 @@ class OpenAIGeneration:
                     for data in events.feed(chunk):
                         if failure := exchange.take_event(data):
                             return failure
+                    exchange.flush()
                     if exchange.ended:
                         if not exchange.complete:
                             response.close()  # what still comes is of choices that nobody wants
@@ -334,7 +342,7 @@ class OpenAIGeneration:
             return
         piece = Piece(index, finish=finish, error=error, estimated=True)
         part = self._part_of[index]
-        if part is not None and part.exchange is not None and (finish is Finish.CANCELLED or part.exchange.heard):
+        if part is not None and part.exchange is not None and part.exchange.sent:
             others = (other for other in part.indices if other != index)
             if not any(self._open[other] for other in others):
                 piece.prompt_tokens = self._prompt_tokens or self._guess()

@@ -7,7 +7,6 @@ Where the server's count never comes, the pieces keep what was seen and are mark
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -50,18 +49,19 @@ class Audience(Protocol):
     def wants(self, index: int) -> bool:
         """Whether choice ``index`` is still open."""
 
-    def ignored(self, exchange: Exchange) -> None:
-        """The server, while it still answers, was found to ignore n."""
+    def alone(self, exchange: Exchange) -> None:
+        """A good deal of the first of several choices came, and nothing of any other."""
 
     def read(self, prompt_tokens: int) -> None:
         """The server told how long the prompt is."""
 
 
 class Exchange:
-    """The reply to one upstream request that is to fill the choices ``indices``."""
+    """The reply to one upstream request that is to fill the choices ``indices``, a list that `narrow` shortens."""
 
-    def __init__(self, audience: Audience, indices: Sequence[int]) -> None:
-        self.indices = list(indices)
+    def __init__(self, audience: Audience, indices: list[int]) -> None:
+        self.indices = indices
+        self.sent = False
         self.heard = False  # the server accepted the request
         self.done = False  # [DONE] came
         self._audience = audience
@@ -70,6 +70,7 @@ class Exchange:
         self._charged: set[int] = set()  # choices that an account of the server's covered
         self._logged = False  # log-probabilities came: they count the tokens
         self._usage: Usage | None = None  # the latest account that came beside a choice
+        self._fresh: dict[int, Piece] = {}  # what the events of one read brought, choice by choice
         self._held: tuple[int, Piece] | None = None  # the choice that ended last: the account may follow
 
     @property
@@ -92,7 +93,8 @@ class Exchange:
 
     def narrow(self) -> list[int]:
         """Fill the first choice only; gives the others."""
-        rest, self.indices = self.indices[1:], self.indices[:1]
+        rest = self.indices[1:]
+        del self.indices[1:]
         return rest
 
     def take_event(self, data: bytes) -> Failure | None:
@@ -128,11 +130,28 @@ class Exchange:
             self._logged = self._logged or bool(logs)
             tokens = len(logs) if logs else 0 if self._logged else 1
             self._counted[at] = counted + tokens
-            audience.emit(_attach(Piece(index, text, tokens, reasoning=thought), logs, audience.request))
-            if counted == EARLY and len(self._counted) == 1 < len(self.indices) and not audience.dialect.proven:
-                audience.ignored(self)
+            self._grow(at, Piece(index, text, tokens, reasoning=thought), logs)
+            if counted < EARLY <= counted + tokens and len(self._counted) == 1 < len(self.indices):
+                audience.alone(self)
         if choice.finish_reason:
             self._end(at, choice.finish_reason)
+
+    def _grow(self, at: int, piece: Piece, logs: list[TokenLogprob] | None) -> None:
+        """Add to what the read brought of a choice: a fast stream makes fewer, longer pieces."""
+        _attach(piece, logs, self._audience.request)
+        fresh = self._fresh.setdefault(at, piece)
+        if fresh is not piece:
+            fresh.text += piece.text
+            fresh.reasoning += piece.reasoning
+            fresh.tokens += piece.tokens
+            fresh.logprobs += piece.logprobs
+            fresh.top_logprobs += piece.top_logprobs
+
+    def flush(self) -> None:
+        """Emit what the events since the last time brought."""
+        for piece in self._fresh.values():
+            self._audience.emit(piece)
+        self._fresh.clear()
 
     def _end(self, at: int, reason: str) -> None:
         self._ended.add(at)
@@ -161,11 +180,21 @@ class Exchange:
     def _release(self) -> None:
         """Emit the piece that was held back for an account."""
         if self._held is not None:
+            self.flush()
             self._audience.emit(self._held[1])
             self._held = None
 
+    def hurry(self, index: int) -> None:
+        """Do not wait for the account of choice ``index``, if that is all that it waits for."""
+        if self._held is not None and self.indices[self._held[0]] == index:
+            if self.ended:
+                self.settle()
+            else:
+                self._release()
+
     def settle(self) -> None:
         """The account as far as it came: nothing follows any more."""
+        self.flush()
         if self._usage is not None:
             self._account(self._usage)
             self._usage = None
@@ -182,7 +211,7 @@ class Exchange:
                 self._end(at, "stop")
         self._miss_logprobs()
         self.settle()
-        if not self.done and not self.complete:
+        if not self.done and (not self._counted or self._counted.keys() - self._ended):
             return audience.upstream.failure("the stream broke off before its end", again=True)
         return None if self._counted else audience.upstream.failure("a reply without choices")
 
@@ -222,14 +251,13 @@ class Exchange:
     def _whole(self, index: int, choice: Choice) -> Piece:
         audience = self._audience
         message = choice.message or choice.delta or EMPTY
-        piece = Piece(index, message.content or "", reasoning=message.thought)
+        piece = Piece(index, message.content or message.refusal or "", reasoning=message.thought)
         if audience.dialect.prefix == "native":  # llama.cpp repeats the beginning in a whole reply, not in a stream
             piece.text = piece.text.removeprefix(audience.request.prompt.prefix_text)
         _attach(piece, choice.logprobs.content if choice.logprobs else None, audience.request)
         self._logged = self._logged or bool(piece.logprobs)
-        if message.content is None and not piece.reasoning:
-            why = f"refused: {message.refusal}" if message.refusal else "sent a choice without text"
-            return self._failed(piece, why)
+        if message.content is None and not (piece.text or piece.reasoning):
+            return self._failed(piece, "sent a choice without text")
         return self._last(piece, choice.finish_reason or "stop")
 
     def _shares(self, reply: Reply, pieces: list[Piece]) -> tuple[list[int], bool]:

@@ -15,7 +15,7 @@ import random
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,10 +241,13 @@ class Upstream:
         )
         return Failure(error, again, wait, status in OVERLOADED, body)
 
-    async def refused(self, response: aiohttp.ClientResponse, said: Any) -> Failure:
-        """The failure of a reply with an error status; ``said`` finds the message in the body."""
+    async def refused(self, response: aiohttp.ClientResponse, message: Callable[[bytes], str]) -> Failure:
+        """The failure of a reply with an error status; ``message`` finds what was said in its body."""
         body = await read_within(response, ERROR_BYTES, cut=True) or b""
-        return self.answered(response.status, said(body), body, _retry_after(response.headers.get("Retry-After")))
+        said = message(body)
+        if target := response.headers.get("Location"):
+            said = f"it has moved to {target}; give the base URL of that place. {said}"
+        return self.answered(response.status, said, body, _retry_after(response.headers.get("Retry-After")))
 
     def broken(self, error: Exception) -> Failure:
         """The failure behind an exception of the HTTP client."""
