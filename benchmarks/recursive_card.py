@@ -78,9 +78,11 @@ def card(name: str, checkpoint: Checkpoint, trained: str, measured: dict[str, li
         f"Task `{checkpoint.task}`, {parameters:,} parameters ({kind}), seed {training.seed}, "
         f"{checkpoint.step:,} steps of batch {training.batch}, {trained}.",
         "",
-        f"- Command: `python benchmarks/recursive_train.py {checkpoint.task} --out runs/{name} --compile --set {arguments}`",
+        f"- Command: `python benchmarks/recursive_train.py {checkpoint.task} --out runs/{name} "
+        f"--compile --set {arguments}`",
         f"- Halting: threshold {metrics['halt_threshold']}, calibrated on the validation split, where it stops after "
-        f"{metrics['halt_depth']:.1f} steps of {2 * config.supervision} with accuracy {100 * metrics['halt_accuracy']:.1f} %.",
+        f"{metrics['halt_depth']:.1f} steps of {2 * config.supervision} with accuracy "
+        f"{100 * metrics['halt_accuracy']:.1f} %.",
         "",
     ]
     for kind, points in measured.items():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from small_models import tiny
 
 from fathom.errors import LimitError, UsageError
-from fathom.recursive.explorer import End, Explorer, Settling, Trajectory
+from fathom.recursive.explorer import End, Explorer, Settling, Trajectory, _settled
 from fathom.recursive.model import RecursiveModel
 from fathom.recursive.noise import key_of, noise_of
 from fathom.recursive.tasks.queens import Queens
@@ -90,8 +90,6 @@ def test_halting_ends_a_trajectory_as_soon_as_the_head_is_sure(queens: Queens, m
 
 
 def test_a_still_latent_converges_and_a_returning_one_loops() -> None:
-    from fathom.recursive.explorer import _settled
-
     still, swinging, moving = (Trajectory(0, 0, None) for _ in range(3))
     ends = {}
     for step in range(12):
@@ -102,6 +100,16 @@ def test_a_still_latent_converges_and_a_returning_one_loops() -> None:
             ends.setdefault(name, _settled(trajectory, Settling()))
             ends[name] = ends[name] or _settled(trajectory, Settling())
     assert ends == {"still": End.CONVERGED, "swinging": End.LOOPED, "moving": None}
+
+
+def test_a_stochastic_model_settles_where_its_answer_does() -> None:
+    trajectory = Trajectory(0, 0, None)
+    ends = []
+    for step, answer in enumerate((b"a", b"b", b"b", b"a", b"a", b"a")):
+        trajectory.path.append(torch.full((16,), float(step)))
+        trajectory.answers.append(answer)
+        ends.append(_settled(trajectory, Settling(patience=2)))
+    assert ends == [None] * 5 + [End.CONVERGED]
 
 
 def test_a_deterministic_model_settles_before_the_depth_ends(queens: Queens) -> None:

@@ -35,9 +35,12 @@ class End(StrEnum):
 
 @dataclass(frozen=True)
 class Settling:
-    """When a trajectory counts as settled: its latent moves less than ``tolerance`` (root mean square, of a state of
-    unit scale) from one step to the next (*converged*), or comes back that close to where it was up to ``period`` steps
-    ago (*looped*), for ``patience`` steps on end.
+    """When a trajectory counts as settled.
+
+    Its latent moves less than ``tolerance`` (root mean square, of a state of unit scale) from one step to the next, or
+    its answer does not change, for ``patience`` steps on end (*converged*); or the latent comes back that close to
+    where it was up to ``period`` steps ago (*looped*). A stochastic model's latent never rests: there it is the answer
+    that does.
     """
 
     tolerance: float = 0.02
@@ -63,6 +66,8 @@ class Trajectory:
     """A random projection of h after each step, (16,): enough to see convergence and loops, and to draw the
     trajectory.
     """
+    answers: list[bytes] = field(default_factory=list, repr=False)
+    """The answers held after each step, where settling was asked for."""
     forks: int = 0
     settled_for: int = 0
 
@@ -131,7 +136,16 @@ class Explorer:
         self._h[slot], self._l[slot] = self._h[origin], self._l[origin]
         key = key_of(parent.key, parent.depth, parent.forks)
         parent.forks += 1
-        return Trajectory(parent.problem, key, slot, parent.depth, parent.halt, parent.value, path=list(parent.path))
+        return Trajectory(
+            parent.problem,
+            key,
+            slot,
+            parent.depth,
+            parent.halt,
+            parent.value,
+            path=[*parent.path],
+            answers=[*parent.answers],
+        )
 
     def drop(self, trajectory: Trajectory) -> None:
         """Give up the trajectory's state and free its slot. Its answer, where it was concluded, stays."""
@@ -207,6 +221,9 @@ class Explorer:
                     "width", "every slot of this explorer is taken by trajectories that were started before"
                 )
             self.advance(active, judge=halt_threshold < 1)
+            if settling is not None:
+                for trajectory, answer in zip(active, self.conclude(active), strict=True):
+                    trajectory.answers.append(answer.numpy().tobytes())
             for trajectory in active:
                 trajectory.end = _end(trajectory, depth, halt_threshold, settling)
             leaving = [t for t in active if t.end is not None]
@@ -247,6 +264,9 @@ def _end(trajectory: Trajectory, depth: int, halt_threshold: float, settling: Se
 
 def _settled(trajectory: Trajectory, settling: Settling) -> End | None:
     """Whether the trajectory has come to rest, or keeps coming back, for as long as ``settling.patience`` asks."""
+    held = trajectory.answers[-settling.patience - 1 :]
+    if len(held) > settling.patience and len(set(held)) == 1:
+        return End.CONVERGED
     *earlier, last = trajectory.path[-settling.period - 1 :]
     moved = [float((last - before).norm()) for before in reversed(earlier)]
     close = [distance < settling.tolerance for distance in moved]

@@ -20,7 +20,7 @@ __all__ = ["calibrate", "fit_heads"]
 
 UPDATES_PER_ROLL_OUT = 12
 STATES_PER_UPDATE = 4
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.993, 0.996, 0.998, 0.999)
 TOLERATED_LOSS = 0.005
 
 
@@ -40,7 +40,9 @@ def fit_heads(model: RecursiveModel, task: Task, config: TrainConfig, device: st
             right = [task.valid(x, model.decode(h).argmax(-1)) for h in states]
         for group in optimizer.param_groups:
             group["lr"] = config.head_rate * (1 - update / config.head_steps)
-        chosen = torch.randperm(depth, generator=data)[:STATES_PER_UPDATE].tolist()
+        # Half of the states are early ones, where right and wrong answers are both common.
+        early = torch.randperm(max(2, depth // 4), generator=data)[: STATES_PER_UPDATE // 2]
+        chosen = torch.cat((early, torch.randperm(depth, generator=data)[: STATES_PER_UPDATE // 2])).tolist()
         halt, value = model.judge(torch.cat([states[i] for i in chosen]))
         now, finally_ = torch.cat([right[i] for i in chosen]), right[-1].repeat(len(chosen))
         loss = (halt_loss(halt, now) + value_loss(value, finally_)).mean()

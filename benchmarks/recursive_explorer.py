@@ -1,0 +1,84 @@
+"""Measure the explorer: trajectories per second by width and dtype, bytes of one, what halting and settling save.
+
+python benchmarks/recursive_explorer.py queens-8
+python benchmarks/recursive_explorer.py queens-8-trm --sigma 0.6 --inputs 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from torch import Tensor
+
+from fathom.recursive.checkpoint import load_checkpoint
+from fathom.recursive.evaluate import wilson
+from fathom.recursive.explorer import Explorer, Settling
+from fathom.recursive.library import find_checkpoint
+from fathom.recursive.model import RecursiveModel
+from fathom.recursive.tasks import Task, open_task
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def throughput(model: RecursiveModel, x: Tensor, width: int, dtype: torch.dtype, depth: int = 8) -> float:
+    """Trajectories per second of one problem at ``width``; the best of three runs."""
+    best = 0.0
+    for _ in range(3):
+        explorer = Explorer(model, dtype=dtype, slots=width)
+        problem = explorer.pose(x)
+        began = time.perf_counter()
+        explorer.run([problem], width=width, depth=depth)
+        best = max(best, width / (time.perf_counter() - began))
+    return best
+
+
+def stopping(
+    model: RecursiveModel, task: Task, x: Tensor, depth: int, halt_threshold: float, settling: Settling | None
+) -> str:
+    """Puzzles per second, accuracy and mean depth of one trajectory an input."""
+    explorer = Explorer(model)
+    problems = [explorer.pose(board) for board in x]
+    began = time.perf_counter()
+    runs = explorer.run(problems, width=1, depth=depth, halt_threshold=halt_threshold, settling=settling)
+    seconds = time.perf_counter() - began
+    answers = torch.stack([run[0].answer for run in runs if run[0].answer is not None])
+    right = wilson(int(task.valid(x, answers).sum()), len(x))
+    mean_depth = sum(run[0].depth for run in runs) / len(runs)
+    return f"{len(x) / seconds:.0f} | {right} | {mean_depth:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 128, 256, 512])
+    parser.add_argument("--inputs", type=int, default=256)
+    parser.add_argument("--depth", type=int, default=16)
+    parser.add_argument(
+        "--sigma", type=float, default=0.0, help="noise at inference for a deterministic checkpoint (PTRM)"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
+    task = open_task(checkpoint.task)
+    model = checkpoint.model.with_noise(options.sigma) if options.sigma else checkpoint.model
+    x = task.inputs("test")[: options.inputs]
+    print(f"bytes of a trajectory's state: {Explorer(model).trajectory_bytes}")
+    print("\ndtype | width | trajectories/s at depth 8")
+    for name, dtype in DTYPES.items():
+        for width in options.widths:
+            print(f"{name} | {width} | {throughput(model, x[0], width, dtype):.0f}", flush=True)
+    model = model.float()
+    print(f"\nrule, of at most {options.depth} steps | puzzles/s | right | mean depth")
+    rules = {
+        "all steps always": (1.0, None),
+        f"halting at {checkpoint.halt_threshold}": (checkpoint.halt_threshold, None),
+        "settling": (1.0, Settling()),
+    }
+    for name, (threshold, settling) in rules.items():
+        print(f"{name} | {stopping(model, task, x, options.depth, threshold, settling)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
