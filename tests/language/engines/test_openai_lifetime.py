@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -178,6 +181,39 @@ async def test_cancelling_the_first_choice_of_a_server_that_ignores_n_closes_its
         await engine.aclose()
     assert finishes == {0: Finish.CANCELLED, 1: Finish.STOP}
     assert server.disconnected == 1
+
+
+async def test_a_forgotten_engine_closes_its_connections(caplog: pytest.LogCaptureFixture) -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        await hear(engine)
+        assert server.connections == 1
+        del engine
+        gc.collect()
+        await _until(lambda: server.connections == 0)
+    assert caplog.messages == []
+
+
+def test_a_program_may_end_without_closing_anything() -> None:
+    program = """
+import sys
+from fathom import portal
+from fathom.language.engines.base import Prompt, Request
+from fathom.language.engines.openai import OpenAIEngine
+from fathom.records import Message
+
+engine = OpenAIEngine("m", sys.argv[1])
+
+async def ask():
+    async with engine.generate(Request(Prompt((Message("user", "What?"),)), n=3)) as generation:
+        return "".join([piece.text async for piece in generation if piece.index == 2])
+
+print(portal.call(ask()))
+"""
+    with Upstream(many=1) as server:
+        command = [sys.executable, "-X", "dev", "-c", program, server.url]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("The answer is 0.\n", "", 0)
 
 
 async def test_closing_an_engine_ends_what_runs() -> None:

@@ -9,11 +9,13 @@ permits follow additive increase, multiplicative decrease (Chiu and Jain, 1989).
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import email.utils
 import random
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
@@ -123,14 +125,64 @@ class AdaptiveLimit:
                 turn.set_result(None)
 
 
-@dataclass(slots=True, eq=False)
 class Lane:
-    """What one event loop holds of an upstream. ``guard`` closes the session when the loop shuts down."""
+    """What one event loop holds of an upstream: a session, and permits.
 
-    loop: asyncio.AbstractEventLoop
-    session: aiohttp.ClientSession
-    limit: AdaptiveLimit
-    guard: AsyncGenerator[None, None] | None = None
+    The session is closed when the loop shuts down, when the upstream is closed or forgotten, and when Python exits,
+    whichever comes first. ``lanes`` are those of the upstream, in which this one has its place until then.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, limit: AdaptiveLimit, lanes: Lanes) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.session = session
+        self.limit = limit
+        # A loop that shuts down closes the asynchronous generators that were begun in it: the one hook there is.
+        self._guard = self._until_shutdown(lanes)
+
+    async def open(self) -> None:
+        await anext(self._guard)
+        _OPEN.add(self)
+
+    async def _until_shutdown(self, lanes: Lanes) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            _OPEN.discard(self)
+            lanes.pop(self.loop, None)
+            await self.session.close()
+
+    async def aclose(self) -> None:
+        await self._guard.aclose()
+
+    def close_soon(self) -> None:
+        """From any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile, and the session with it
+            self.loop.call_soon_threadsafe(self._begin_to_close)
+
+    def _begin_to_close(self) -> None:
+        task = self.loop.create_task(self.aclose())
+        _CLOSING.add(task)
+        task.add_done_callback(_CLOSING.discard)
+
+
+Lanes = dict[asyncio.AbstractEventLoop, Lane]
+
+_OPEN: weakref.WeakSet[Lane] = weakref.WeakSet()
+_CLOSING: set[asyncio.Task[None]] = set()
+
+
+def _forgotten(lanes: Lanes) -> None:
+    """Nobody holds the upstream any longer."""
+    for lane in list(lanes.values()):
+        lane.close_soon()
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    for lane in list(_OPEN):
+        if lane.loop.is_running():
+            with contextlib.suppress(TimeoutError, RuntimeError):
+                asyncio.run_coroutine_threadsafe(lane.aclose(), lane.loop).result(1.0)
 
 
 class Upstream:
@@ -167,8 +219,9 @@ class Upstream:
         self.timeout = timeout
         self.max_concurrency = max_concurrency
         self.retry = retry or RetryPolicy()
-        self._lanes: dict[asyncio.AbstractEventLoop, Lane] = {}
+        self._lanes: Lanes = {}
         self._closed = False
+        weakref.finalize(self, _forgotten, self._lanes).atexit = False
 
     @property
     def name(self) -> str:
@@ -186,6 +239,8 @@ class Upstream:
             return lane
         if self._closed:
             raise EngineError("this engine was closed; open the model again")
+        for ended in [other for other in list(self._lanes) if other.is_closed()]:  # without shutting down
+            del self._lanes[ended]
         session = aiohttp.ClientSession(
             # The permits bound what is in flight, so the connector need not.
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30),
@@ -193,33 +248,21 @@ class Upstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
         )
-        lane = self._lanes[loop] = Lane(loop, session, AdaptiveLimit(self.max_concurrency))
-        # A loop that shuts down closes the asynchronous generators that were begun in it: the one hook there is.
-        lane.guard = self._until_shutdown(lane)
-        await anext(lane.guard)
+        lane = self._lanes[loop] = Lane(session, AdaptiveLimit(self.max_concurrency), self._lanes)
+        await lane.open()
         return lane
-
-    async def _until_shutdown(self, lane: Lane) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self._lanes.pop(lane.loop, None)
-            await lane.session.close()
 
     async def aclose(self) -> None:
         """Close the sessions of all running loops; one of a loop that stands still goes when that shuts down."""
         self._closed = True
         here = asyncio.get_running_loop()
         for loop, lane in list(self._lanes.items()):
-            assert lane.guard is not None
             if loop is here:
-                await lane.guard.aclose()
+                await lane.aclose()
             elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(_close(lane.guard), loop)
+                closing = asyncio.run_coroutine_threadsafe(lane.aclose(), loop)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.wrap_future(closing), 5.0)
-            elif loop.is_closed():
-                self._lanes.pop(loop, None)
 
     def shown(self, text: str) -> str:
         """What an upstream said, fit for an error: on one line, shortened, without the key."""
@@ -265,10 +308,6 @@ class Upstream:
                 return self.failure(f"the connection broke ({type(error).__name__}: {error})", again=True)
             case _:
                 return self.failure(f"no valid HTTP reply ({type(error).__name__}: {error})")
-
-
-async def _close(guard: AsyncGenerator[None, None]) -> None:
-    await guard.aclose()
 
 
 async def read_within(response: aiohttp.ClientResponse, most: int, *, cut: bool = False) -> bytes | None:
