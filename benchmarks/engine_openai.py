@@ -160,7 +160,7 @@ async def endure(batches: int) -> None:
     with upstream("--delay", "0.005", "--many", "1", "--fault-every", "8") as url:
         engine = OpenAIEngine("m", url)
         await engine_batch(engine, deadline=time.monotonic() + 2)
-        before = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+        before = len(os.listdir("/dev/fd")), len(asyncio.all_tasks())
         ended = failed = answered = 0
         start = time.perf_counter()
         for _ in range(batches):
@@ -168,10 +168,10 @@ async def endure(batches: int) -> None:
             ended, failed, answered = ended + came, failed + lost, answered + (came > lost)
         seconds = time.perf_counter() - start
         lane = await engine.upstream.lane()
-        after = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+        after = len(os.listdir("/dev/fd")), len(asyncio.all_tasks())
         held = lane.limit.in_flight
         await engine.aclose()
-        closed = len(os.listdir("/proc/self/fd"))
+        closed = len(os.listdir("/dev/fd"))
     print(f"{batches} batches of {N}, one reply in eight 400, 500, hang or reset: {seconds:.1f} s")
     print(f"answered {answered} of {batches}; choices ended {ended} of {batches * N}, failed {failed}")
     print(

@@ -129,8 +129,8 @@ class Piece:
     ``top_logprobs`` has, per new token, the most likely tokens with theirs. ``reasoning`` is text of a separate
     reasoning channel (``<think>`` sections that a server splits off). ``prompt_tokens`` counts what was read anew of
     the prompt for this choice and ``reused_tokens`` what was taken from a cache; both come once per choice at most. The
-    last piece of a choice has ``finish``, with ``error`` where that is ``failed``; its ``estimated`` speaks of the whole
-    choice.
+    last piece of a choice has ``finish``, with ``error`` where that is ``failed``; its ``estimated`` speaks of the
+    whole choice.
     """
 
     index: int
