@@ -44,7 +44,7 @@ _MAX_LENGTH = 2000
 _CACHED_LENGTH = 200
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
 _CHOICE = re.compile(
-    r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*:?\s*)?"
+    r"(?i:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is\b|:)?\s*)?"
     r"(?:\(\s*([a-jA-J])\s*\)|\[([A-J])\]|([a-jA-J])[.):](?=\s|$)|([A-J])$|(?<=\s)([a-j])$)(\s*\S.*)?$"
 )
 _PERCENT = re.compile(r"\s*\b(?:percent|per cent|pct)$")
@@ -171,7 +171,8 @@ def _number(text: str) -> Canonical | None:
             value = int(whole) + Fraction(int(above), int(below))
             value = -value if sign == "-" else value
         else:
-            value = evaluate(amount)
+            whole = amount.removesuffix("%")  # 1/4% is a quarter of a percent
+            value = evaluate(amount) if "%" in whole else evaluate(whole) / (100 if whole != amount else 1)
     except (NotRational, ZeroDivisionError):
         return None
     kind: AnswerKind = "percent" if "%" in amount else "fraction" if re.search(r"/|frac", amount) else "number"

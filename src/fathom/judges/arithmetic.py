@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import ClassVar
 
 from fathom.judges.base import Candidate, EachVerifier, Verdict
@@ -20,11 +20,12 @@ from fathom.judges.registry import JUDGES
 __all__ = ["Arithmetic", "equations"]
 
 _MAX_TEXT = 200_000
-_MAX_EQUATIONS = 500
+_MAX_EQUATIONS = 1000  # or what might be one
 _SIDE = re.compile(r"(?:[\d.,\s+\-*/^()×·÷−%$]|\\(?:times|cdot|div|left|right|[dt]?frac|%|\$)|[{}])*", re.ASCII)
 _COMMANDS = frozenset({"times", "cdot", "div", "left", "right", "frac", "dfrac", "tfrac"})
 _FOREIGN = re.compile(r"\\?[A-Za-z_]+|[:;?!|=<>&#\"'`~]")
-_ENUMERATION = re.compile(r"^\s*[.,)\]]*\s*(?:\d+[.)]\s+(?=[\d($\\-]))?")
+_BREAK = re.compile(r"[,;.]\s+(?=\D*\d)")  # between sentences and between items of a list
+_ENUMERATION = re.compile(r"^\s*[.,)\]]*\s*(?:\d+[.)]\s+(?=[\d($\\-])|[-*•]\s+)?")
 _EQUALS = re.compile(r"=|≈|\\approx")
 _OPERATION = re.compile(r"[\d)}%]\s*(?:[+\-*/^×·÷−]|\\times|\\cdot|\\div)\s*[\d($\\{-]|frac", re.ASCII)
 
@@ -53,24 +54,18 @@ class Arithmetic(EachVerifier):
 
 def equations(text: str) -> Iterator[tuple[str, bool]]:
     """The equations between numbers in a text, each with whether it holds. ``2 + 3 = 5 = 10 / 2`` are two of them."""
-    count = 0
-    for line in text[-_MAX_TEXT:].splitlines():
-        sides = _EQUALS.split(line)
-        for left, right in pairwise(sides):
-            left, right = _tail(left), _head(right)
-            if not _OPERATION.search(left) and not _OPERATION.search(right):
-                continue
+    pairs = (pair for line in text[-_MAX_TEXT:].splitlines() for pair in pairwise(_EQUALS.split(line)))
+    for before, after in islice(pairs, _MAX_EQUATIONS):
+        left, right = _tail(before), _head(after)
+        if _OPERATION.search(left) or _OPERATION.search(right):
             holds = _holds(left, right)
             if holds is not None:
                 yield f"{left} = {right}", holds
-                count += 1
-                if count == _MAX_EQUATIONS:
-                    return
 
 
 def _head(text: str) -> str:
     """The arithmetic that a text starts with."""
-    match = _SIDE.match(text[:400])
+    match = _SIDE.match(_BREAK.split(text[:400], maxsplit=1)[0])
     found = match.group() if match else ""
     if re.match(r"[A-Za-z_]", text[len(found) :]) and not found.endswith((" ", "$")):
         return ""  # 3x: the number belongs to a symbol
@@ -80,7 +75,7 @@ def _head(text: str) -> str:
 def _tail(text: str) -> str:
     """The arithmetic that a text ends with."""
     start = 0
-    text = text[-400:]
+    text = _BREAK.split(text[-400:])[-1]
     for word in _FOREIGN.finditer(text):
         if word.group().lstrip("\\") not in _COMMANDS:
             start = word.end()

@@ -121,7 +121,7 @@ def _aligned(block: str) -> str:
 
 def _outcome(want: str) -> tuple[str, bool] | None:
     """The literal at the head of a doctest's outcome, or its one line as text; None where it has neither."""
-    lines = want.strip().strip('"').rstrip().split("\n") if want.strip() in ('"""', "'''") else want.strip().split("\n")
+    lines = re.split(r"^\s*(?:\"\"\"|\'\'\')", want, maxsplit=1, flags=re.MULTILINE)[0].strip().split("\n")
     for count in range(len(lines), 0, -1):
         if (literal := _as_literal("\n".join(lines[:count]))) is not None:
             return literal, False
@@ -130,7 +130,7 @@ def _outcome(want: str) -> tuple[str, bool] | None:
         ("#", "(", ",", "because")
     ):
         return value[0], False
-    if not first or first.startswith(("Traceback", '"""', "'''")) or len(lines) > 1:
+    if not first or first.startswith("Traceback") or len(lines) > 1:
         return None
     return first, True
 
@@ -286,7 +286,8 @@ def program(prompt: str, answer: str) -> str:
     """
     name = entry_point(prompt)
     given = _code_of(prompt)
-    block = code_block(answer)
+    is_continuation = re.match(r"\n*[ \t]+\S", answer) is not None  # whatever fence may close it
+    block = None if is_continuation else code_block(answer)
     code = answer if block is None else block
     if name is None or re.search(
         rf"^[ \t]*(?:async[ \t]+)?(?:def[ \t]+{re.escape(name)}\b|{re.escape(name)}[ \t]*=)", code, re.MULTILINE

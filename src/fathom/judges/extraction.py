@@ -16,7 +16,7 @@ __all__ = ["code_block", "extract"]
 _WINDOW = 50_000
 _LONE_LENGTH = 80
 _THOUGHT_ENDS = ("</think>", "</thinking>", "</thought>", "</reasoning>", "◁/think▷", "<|end_of_thought|>")
-_BOXED = re.compile(r"\\f?boxed\s{0,4}(\{|\S{1,40})")
+_BOXED = re.compile(r"\\(?:f?boxed|fbox)\s{0,4}(\{|\S{1,40})")
 _STATED = re.compile(
     r"####[ \t]{0,8}"
     r"|\b(?:(?:the|my|our)[ \t]{1,4})?(?:(?:final|correct|right)[ \t]{1,4})?(?:answer|result|solution)"

@@ -24,10 +24,12 @@ UNITS = re.compile(
 _FONTS = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|operatorname|mbox|boxed|fbox|bf|rm)\s*\{"
 )
-_NOISE = re.compile(r"\\(?:displaystyle|left|right|bigl?|bigr|Bigl?|Bigr|quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~")
+_NOISE = re.compile(r"\\(?:displaystyle|left|right|bigl?|bigr|Bigl?|Bigr|quad|qquad)(?![a-zA-Z])|(?<!\\)\\[,;:! ]|~")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("__", "__"), ("`", "`"),
                ('"', '"'), ("'", "'"), ("“", "”"), ("*", "*"))  # fmt: skip
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8"}
+_MAX_LAYERS = 100
+_SUPERSCRIPT = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 
 
@@ -45,41 +47,41 @@ def balanced(text: str, start: int) -> int | None:
 
 
 def bare(text: str) -> str:
-    """An answer without its markup: dollars, bold, quotes, font commands, spacing commands, a final full stop."""
-    text = text.strip()
-    for _ in range(4):
-        before = text
-        text = _unfont(_undelimited(text))
+    """An answer without its markup: dollars, bold, quotes, font commands, spacing commands, a final full stop.
+
+    Peeled until nothing is left to peel, so ``bare(bare(a)) == bare(a)``.
+    """
+    for _ in range(_MAX_LAYERS):
+        before, text = text, _peeled(text)
         if text == before:
             break
+    return text
+
+
+def _peeled(text: str) -> str:
+    text = _unfont(_undelimited(text.strip()))
     for sign, plain in _VULGAR.items():
         text = re.sub(rf"(?<=\d)\s*{sign}", f" {plain}", text).replace(sign, plain)
     text = _NOISE.sub(lambda m: " " if m.group() in ("\\ ", "~", "\\quad", "\\qquad") else "", text)
     text = text.replace("{,}", ",").replace("\\%", "%").replace("\\$", "$").replace("−", "-").replace("⁄", "/")
-    text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
-    text = unicodedata.normalize("NFC", text)
-    return " ".join(_undelimited(text).split())
+    text = _SUPERSCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _undelimited(text: str) -> str:
-    """Peels matching delimiters off both ends, and full stops and commas off the end."""
-    for _ in range(6):
-        text = text.strip()
-        while text.endswith((".", ",", ";")) and len(text) > 1 and not text.endswith("\\,"):
-            text = text[:-1].rstrip()
-        for opening, closing in _DELIMITERS:
-            inner = text[len(opening) : len(text) - len(closing)]
-            if (
-                len(text) > len(opening) + len(closing)
-                and text.startswith(opening)
-                and text.endswith(closing)
-                and opening not in inner
-                and (closing not in inner)
-            ):
-                text = inner
-                break
-        else:
-            return text
+    """Peels full stops and commas off the end, and one pair of delimiters off both."""
+    while text.endswith((".", ",", ";")) and len(text) > 1 and not text.endswith("\\,"):
+        text = text[:-1].rstrip()
+    for opening, closing in _DELIMITERS:
+        inner = text[len(opening) : len(text) - len(closing)]
+        if (
+            len(text) > len(opening) + len(closing)
+            and text.startswith(opening)
+            and text.endswith(closing)
+            and opening not in inner
+            and closing not in inner
+        ):
+            return inner
     return text
 
 

@@ -34,7 +34,7 @@ from typing import Literal
 
 from fathom.errors import CapabilityError, EngineError, LimitError
 
-__all__ = ["Isolation", "Sandbox", "SandboxLimits", "SandboxResult"]
+__all__ = ["Isolation", "Sandbox", "SandboxLimits", "SandboxResult", "remove"]
 
 Status = Literal["ok", "error", "timeout", "memory", "killed"]
 
@@ -178,7 +178,7 @@ class Sandbox:
             os.close(listen)
             if tell >= 0:
                 os.close(tell)
-            await asyncio.shield(asyncio.to_thread(_remove, work))
+            await asyncio.shield(asyncio.to_thread(remove, work))
 
 
 class _Output:
@@ -253,7 +253,7 @@ def _result(report: _Report | None, outputs: list[_Output], limits: SandboxLimit
     return SandboxResult(status, stdout, stderr, report.seconds if report is not None else 0.0)
 
 
-def _remove(work: str) -> None:
+def remove(work: str) -> None:
     """Removes a directory that a hostile program filled, however deep: subdirectories are flattened, not descended."""
     fresh = 0
     with contextlib.suppress(OSError):

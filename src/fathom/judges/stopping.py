@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 __all__ = ["beats_runner_up", "cannot_change", "chance_of_losing", "is_mode"]
 
-_STEP = 0.6  # of the trapezoidal rule, in standard deviations of the bell
+_STEP = 0.45  # of the trapezoidal rule, in standard deviations of the bell
 _NEGLIGIBLE = 1e-11  # of the bell's height: where the rule and the sums below leave off
 
 

@@ -142,4 +142,4 @@ class Tally:
 
         Empty while no answer was parsed, since the first one that is will lead whatever came before.
         """
-        return sorted((standing.count for standing in self.ranking() if standing.parsed), reverse=True)
+        return sorted((len(answer.weights) for answer in self._answers.values() if answer.parsed), reverse=True)
