@@ -8,12 +8,12 @@ questions.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from fathom.judges.answers import canonical
 from fathom.judges.extraction import code_block, extract
-from fathom.records import Message, Problem, Trajectory
+from fathom.records import Message, Problem
 
 __all__ = ["FORMS", "AnswerForm", "Form", "closed_box", "open_thinking", "visible", "with_instruction"]
 
@@ -49,13 +49,10 @@ class Form:
         """What votes for the answer are counted by, and whether its meaning could be made out."""
         return " ".join(answer.split()), bool(answer.strip())
 
-    def answered(self, trajectory: Trajectory, text: str) -> Trajectory:
-        """The trajectory with the answer that ``text`` states, if it states one."""
+    def read(self, text: str) -> tuple[str | None, str, bool]:
+        """``answer``, ``key`` and ``parsed`` of a trajectory with this text; the answer is None where it states none."""
         answer = self.extract(text)
-        if answer is None:
-            return trajectory
-        key, parsed = self.meaning(answer)
-        return replace(trajectory, answer=answer, key=key, parsed=parsed)
+        return (None, "", True) if answer is None else (answer, *self.meaning(answer))
 
     def closed(self, continuation: str) -> bool:
         """Whether what the model wrote after the cue holds the whole answer."""

@@ -281,18 +281,21 @@ class LanguageSession:
         if finished:
             self._finished += 1
             self._habits.learn("depth", choice.tokens)
-        grown = Trajectory(
+        answer, key, parsed = self.form.read(text) if finished else (None, "", True)
+        return Trajectory(
             id,
             parent=expansion.parent.id if expansion.parent and expansion.parent.id != id else None,
             depth=(parent.depth if parent else 0) + choice.tokens,
             text=text,
+            answer=answer,
+            key=key,
+            parsed=parsed,
             finished=finished,
             reason=_REASONS[choice.finish or Finish.CANCELLED],
             logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
             error=choice.error,
             state=_State(spans, lease, start.revises, expansion.greedy),
         )
-        return self.form.answered(grown, text) if finished else grown
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         async for concluded in _as_completed([self._concluded(t, meter) for t in trajectories]):
@@ -300,7 +303,8 @@ class LanguageSession:
 
     async def _concluded(self, trajectory: Trajectory, meter: Meter) -> Trajectory:
         if self.form.tokens == 0:
-            return self.form.answered(trajectory, trajectory.text)
+            answer, key, parsed = self.form.read(trajectory.text)
+            return replace(trajectory, answer=answer, key=key, parsed=parsed)
         state: _State = trajectory.state
         prompt, said = self._cued(trajectory, state)
         lease = state.lease or meter.lease(self.form.tokens, price=self.traits.price)
@@ -328,9 +332,9 @@ class LanguageSession:
             concluded = replace(trajectory, text=trajectory.text + said + stated, logprobs=logprobs)
             if not stated.strip():
                 return concluded
-            answered = self.form.answered(concluded, self.form.complete(said + stated))
+            answer, key, parsed = self.form.read(self.form.complete(said + stated))
             # of an answer that was cut nobody knows what it would have become: it must not outvote a whole one
-            return answered if whole else replace(answered, parsed=False)
+            return replace(concluded, answer=answer, key=key, parsed=parsed and whole)
         return trajectory
 
     def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:

@@ -18,12 +18,11 @@ __all__ = ["Vote"]
 
 Rule = Literal["outcome", "beta", "dirichlet", "certain", "never"]
 
-_SURE: Mapping[Rule, Callable[[Sequence[int], int], float]] = {
+_SURE: Mapping[str, Callable[[Sequence[int], int], float]] = {
     "outcome": lambda counts, remaining: 1.0 - stopping.chance_of_losing(counts, remaining),
     "beta": lambda counts, remaining: stopping.beats_runner_up(counts),
     "dirichlet": lambda counts, remaining: stopping.is_mode(counts),
     "certain": lambda counts, remaining: float(stopping.cannot_change(counts, remaining)),
-    "never": lambda counts, remaining: 0.0,
 }
 
 
@@ -68,8 +67,8 @@ class VoteSearch(SampleSearch):
 
     def settle(self, trajectory: Trajectory) -> None:
         self.count(trajectory)
-        counts = self.tally.counts
-        if not counts or self.remaining == 0 or self.winding_down:
+        if self.said.stop == "never" or self.remaining == 0 or self.winding_down:
             return
-        if _SURE[self.said.stop](counts, self.remaining) >= self.said.sure:
+        counts = self.tally.counts
+        if counts and _SURE[self.said.stop](counts, self.remaining) >= self.said.sure:
             self.stopped = StopReason.DECIDED
