@@ -10,6 +10,7 @@ from fathom import portal
 from fathom.budget import Budget, Meter
 from fathom.errors import SpecError, UsageError
 from fathom.judges.registry import make_judge
+from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
 from fathom.records import Message, Problem, Result, Update
@@ -61,7 +62,11 @@ def prepare_run(
         if budget is not None:
             raise UsageError("give either within or budget; a budget has its deadline in seconds")
         budget = Budget(seconds=within)
-    return Run(model, Problem.of(prompt), strategy_of(strategy, verify), budget, seed=seed)
+    found = strategy_of(strategy, verify)
+    form = getattr(getattr(found, "judge", None), "form", None)
+    if form is not None and isinstance(model, LanguageModel):
+        model = model.using(form=form)
+    return Run(model, Problem.of(prompt), found, budget, seed=seed)
 
 
 async def asolve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:

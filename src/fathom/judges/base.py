@@ -53,7 +53,10 @@ class Verdict:
 
 @runtime_checkable
 class Verifier(Protocol):
-    """A judge of candidates. Verdicts come back one a candidate, in the order of the candidates."""
+    """A judge of candidates. Verdicts come back one a candidate, in the order of the candidates.
+
+    One that can judge only a certain form of answer says so in an attribute ``form`` (``"code"``, say).
+    """
 
     name: ClassVar[str]
 

@@ -30,6 +30,7 @@ class UnitTests(EachVerifier):
     """
 
     name: ClassVar[str] = "tests"
+    form: ClassVar[str] = "code"
     parallel: ClassVar[int] = os.cpu_count() or 1
 
     code: str = option("", "Python code that asserts; by default the examples in the question's docstring")
