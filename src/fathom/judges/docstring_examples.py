@@ -8,7 +8,6 @@ with examples, in doctest style, or as ``f(3) == 5``, ``f(3) ➞ 5``, ``f(3) # r
 from __future__ import annotations
 
 import ast
-import doctest
 import re
 import textwrap
 from collections.abc import Iterator
@@ -90,6 +89,8 @@ def examples_in(prompt: str) -> list[Example]:
 
 def _doctests(prompt: str) -> Iterator[Example]:
     """``>>> f(3)`` with its outcome on the next lines; statements without one set up those after them."""
+    import doctest  # brings unittest and pdb along, which nobody should wait for that asks no such question
+
     prompt = "\n".join(line.replace("\t", "    ") for line in prompt.split("\n"))
     setup: list[str] = []
     for block in re.findall(r"^[ ]*>>>.*(?:\n(?![ ]*$).*)*", prompt, re.MULTILINE):
