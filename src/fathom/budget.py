@@ -12,7 +12,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -169,18 +169,13 @@ class Meter:
         self.deadline: float = min(own, parent.deadline if parent else math.inf)
         self._lock: threading.RLock = parent._lock if parent else threading.RLock()
         self.refused: StopReason | None = None  # the limit that last left a lease without a token
+        self._line: tuple[Meter, ...] = (self, *(parent._line if parent else ()))
         self._sum = _Ledger()
         self._by_role: dict[str, int] = {}
 
     def nested(self, budget: Budget) -> Meter:
         """A meter with limits of its own whose spending counts here too."""
         return Meter(budget, parent=self)
-
-    def _line(self) -> Iterator[Meter]:
-        meter: Meter | None = self
-        while meter is not None:
-            yield meter
-            meter = meter.parent
 
     @property
     def elapsed(self) -> float:
@@ -197,7 +192,7 @@ class Meter:
         """Tokens neither spent nor leased under the tightest limit of this meter and its parents; may be infinite."""
         with self._lock:
             left = math.inf
-            for meter in self._line():
+            for meter in self._line:
                 if meter.budget.tokens is not None:
                     left = min(left, meter.budget.tokens - meter._sum.tokens - meter._sum.leased)
             return max(0.0, left)
@@ -207,7 +202,7 @@ class Meter:
         """What is left of each limit that is set here or above, by name."""
         with self._lock:
             left: dict[str, float] = {}
-            for meter in self._line():
+            for meter in self._line:
                 spent, budget = meter._sum, meter.budget
                 now: dict[str, tuple[float | None, float]] = {
                     "tokens": (budget.tokens, spent.tokens + spent.leased),
@@ -227,7 +222,7 @@ class Meter:
     def limits(self) -> dict[str, float]:
         """The tightest limits in force, own and inherited, by name."""
         limits: dict[str, float] = {}
-        for meter in self._line():
+        for meter in self._line:
             for name, value in meter.budget.limits().items():
                 limits[name] = min(limits.get(name, math.inf), value)
         return limits
@@ -258,7 +253,7 @@ class Meter:
         if self._clock() >= self.deadline:
             return StopReason.DEADLINE
         with self._lock:
-            for meter in self._line():
+            for meter in self._line:
                 spent, budget = meter._sum, meter.budget
                 if budget.tokens is not None and spent.tokens >= budget.tokens:
                     return StopReason.TOKENS
@@ -278,7 +273,7 @@ class Meter:
         with self._lock:
             granted = min(tokens, self.tokens_left)
             refused: StopReason | None = StopReason.TOKENS if granted < tokens else None
-            for meter in self._line():
+            for meter in self._line:
                 spent, budget = meter._sum, meter.budget
                 if budget.calls is not None and spent.calls + spent.leased_calls + calls > budget.calls:
                     granted, refused = 0, StopReason.CALLS
@@ -296,7 +291,7 @@ class Meter:
 
     def _set_aside(self, tokens: int, calls: int, cost: float) -> None:
         with self._lock:
-            for meter in self._line():
+            for meter in self._line:
                 meter._sum.leased += tokens
                 meter._sum.leased_calls += calls
                 meter._sum.leased_cost += cost
@@ -315,7 +310,7 @@ class Meter:
     ) -> None:
         """Count what was really spent, by role (``sample``, ``conclude``, ``judge`` …); ``cost`` None is unknown."""
         with self._lock:
-            for meter in self._line():
+            for meter in self._line:
                 total = meter._sum
                 total.tokens += tokens
                 total.prompt_tokens += prompt_tokens
@@ -333,7 +328,7 @@ class Meter:
     def observe(self, *, width: int = 0, depth: int = 0) -> None:
         """Count ``width`` new trajectories, and note the depth of one."""
         with self._lock:
-            for meter in self._line():
+            for meter in self._line:
                 meter._sum.width += width
                 meter._sum.depth = max(meter._sum.depth, depth)
 
@@ -342,13 +337,13 @@ class Meter:
         with self._lock:
             return all(
                 meter.budget.memory_bytes is None or meter._sum.memory + memory_bytes <= int(meter.budget.memory_bytes)
-                for meter in self._line()
+                for meter in self._line
             )
 
     def hold(self, memory_bytes: int) -> None:
         """Count memory that trajectories hold from now on; a negative number frees it."""
         with self._lock:
-            for meter in self._line():
+            for meter in self._line:
                 meter._sum.memory += memory_bytes
                 meter._sum.peak_memory = max(meter._sum.peak_memory, meter._sum.memory)
 

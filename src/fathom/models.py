@@ -83,9 +83,9 @@ async def open_model(uri: str = "embedded", **options: Any) -> Reasoner:
 
 async def _embedded(name: str, *, progress: Any = None, **options: Any) -> Reasoner:
     from fathom.language.catalogue import DEFAULT_MODEL
-    from fathom.language.download import obtain
+    from fathom.language.download import aobtain
 
-    path = await asyncio.to_thread(obtain, name or DEFAULT_MODEL, progress=progress)
+    path = await aobtain(name or DEFAULT_MODEL, progress=progress)
     return await _gguf(os.fspath(path), **options)
 
 
@@ -103,7 +103,9 @@ async def _openai(name: str, *, form: str = "short", sampling: Sampling | None =
     from fathom.language.model import LanguageModel
 
     name, _, base_url = name.partition("@")
-    return LanguageModel(OpenAIEngine(name, base_url or None, **options), form=form, sampling=sampling)
+    engine = OpenAIEngine(name, base_url or None, **options)
+    await engine.identify()
+    return LanguageModel(engine, form=form, sampling=sampling)
 
 
 _LOCAL = "logprobs, extend, fork, revise"

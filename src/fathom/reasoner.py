@@ -100,8 +100,12 @@ class Reasoner(Protocol):
     def max_width(self) -> int | None:
         """The most trajectories that it can run for one problem, None for no limit of its own."""
 
-    async def open(self, problem: Problem, meter: Meter, *, seed: int = 0) -> Session:
-        """Prepare a problem. Refuses, before anything is spent, what cannot be done at all.
+    async def open(
+        self, problem: Problem, meter: Meter, *, seed: int = 0, wants: frozenset[Capability] = frozenset()
+    ) -> Session:
+        """Prepare a problem. ``wants`` names what the search will look at and what need not be asked for otherwise.
+
+        Refuses, before anything is spent, what cannot be done at all.
 
         Raises PromptTooLong, InputError, and LimitError for a deadline in which not even the prompt can be read.
         """

@@ -73,7 +73,7 @@ class Run:
 
         Raises NoAnswer where the budget ended before there was any answer, UpstreamError where every sample failed.
         """
-        session = await self.model.open(self.problem, self.meter, seed=self.seed)
+        session = await self.model.open(self.problem, self.meter, seed=self.seed, wants=self.strategy.wants)
         try:
             self._driver = Driver(self.search, session, self.problem, self.meter, observe)
             self._stopped = await self._driver.run()

@@ -74,7 +74,9 @@ class LanguageModel:
                     await self.engine.warm(head)
                     self._warm[words] = await self.engine.count(head) or 0
 
-    async def open(self, problem: Problem, meter: Meter, *, seed: int = 0) -> LanguageSession:
+    async def open(
+        self, problem: Problem, meter: Meter, *, seed: int = 0, wants: frozenset[Capability] = frozenset()
+    ) -> LanguageSession:
         form = FORMS[self.form]
         direct = meter.limits.get("depth") == 0
         words = form.answer if direct else form.think
@@ -83,7 +85,7 @@ class LanguageModel:
             self._check_length(prompt_tokens, form.tokens)
             self._check_deadline(prompt_tokens - self._warm.get(words, 0), meter)
         sampling = self.sampling
-        if EngineCapability.LOGPROBS in self.engine.traits.capabilities:
+        if Capability.LOGPROBS in wants and EngineCapability.LOGPROBS in self.engine.traits.capabilities:
             sampling = dataclasses.replace(sampling, logprobs=True)
         return LanguageSession(
             self.engine,

@@ -260,7 +260,7 @@ class LanguageSession:
                         tokens=piece.tokens,
                         prompt_tokens=piece.prompt_tokens,
                         reused_tokens=piece.reused_tokens,
-                        estimated_tokens=piece.tokens if piece.estimated else 0,
+                        estimated_tokens=choice.tokens if piece.estimated and piece.finish else 0,
                         flops=2.0 * self.traits.parameters * (piece.tokens + piece.prompt_tokens),
                         calls=piece.finish is not None,
                     )

@@ -169,6 +169,11 @@ class Strategy(ABC):
         """What it needs of a reasoner, as its options are."""
         return self.needs
 
+    @property
+    def wants(self) -> frozenset[Capability]:
+        """What it needs, and what it makes use of where it is to be had."""
+        return self.required
+
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
 """Every strategy by name; the modules of this package fill it."""

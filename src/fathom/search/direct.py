@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fathom.reasoner import Capability
 from fathom.records import Trajectory
 from fathom.search.base import STRATEGIES, Strategy, Terms
 from fathom.search.samples import SampleSearch
@@ -20,6 +21,10 @@ class Direct(Strategy):
 
     depth: int | None = option(None, "units of reasoning at most; 0 answers at once")
     at_least: int = option(0, "units of reasoning at least: go on when the model would stop (s1, arXiv 2501.19393)")
+
+    @property
+    def wants(self) -> frozenset[Capability]:
+        return frozenset({Capability.LOGPROBS})
 
     def begin(self, terms: Terms) -> DirectSearch:
         return DirectSearch(1, self.depth if self.depth is not None else terms.depth, self.at_least, greedy=True)
