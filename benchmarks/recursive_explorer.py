@@ -62,7 +62,7 @@ def main() -> None:
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(find_checkpoint(options.checkpoint))
     task = open_task(checkpoint.task)
-    model = checkpoint.model.with_noise(options.sigma) if options.sigma else checkpoint.model
+    model = checkpoint.model.with_settings(noise=options.sigma) if options.sigma else checkpoint.model
     x = task.inputs("test")[: options.inputs]
     print(f"bytes of a trajectory's state: {Explorer(model).trajectory_bytes}")
     print("\ndtype | width | trajectories/s at depth 8")

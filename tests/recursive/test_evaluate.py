@@ -23,9 +23,10 @@ def test_wilson_of_the_textbook() -> None:
 
 
 def test_bootstrap_narrows_with_the_number_of_inputs() -> None:
-    few, many = (bootstrap((torch.arange(n) % 2).float()) for n in (20, 2000))
+    few, many = (bootstrap(torch.linspace(0, 1, n)) for n in (20, 2000))
     assert many.high - many.low < few.high - few.low
     assert few.low <= 0.5 <= few.high
+    assert bootstrap(torch.ones(50)) == wilson(50, 50)
 
 
 def test_the_vote_goes_to_the_most_frequent_and_a_tie_to_the_higher_score() -> None:

@@ -80,6 +80,18 @@ def test_gradient_through_the_last_transition_alone_or_all(gradient: str, reache
     assert (h.grad is not None) == reaches
 
 
+def test_a_trained_trm_with_noise_is_a_ptrm_and_the_first_step_may_be_hotter() -> None:
+    trm = build("trm")
+    ptrm = trm.with_settings(noise=0.6)
+    e, start = trm.encode(torch.randint(3, (2, 9))), trm.start(2)
+    assert trm.noise(2) is None
+    assert torch.equal(ptrm.supervision_step(start, e).state.h, trm.supervision_step(start, e).state.h)
+    moved = ptrm.supervision_step(start, e, ptrm.noise(2)).state.h
+    assert (moved - trm.supervision_step(start, e).state.h).abs().mean() > 0.01
+    hot = trm.with_settings(first_temperature=1.5)
+    assert [hot.temperature(depth) for depth in (0, 1, 9)] == [1.5, 1.0, 1.0]
+
+
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(SpecError, match="Did you mean 'gram'"):
         settings("grma")

@@ -79,6 +79,10 @@ class ModelConfig:
     """The prior's and the posterior's standard deviation before training."""
     noise: float = 0.0
     """σ of Gaussian noise added to h before every supervision step at inference (PTRM)."""
+    first_temperature: float = 1.0
+    """What the noise of a roll-out's first step is multiplied by: above 1, trajectories part ways while it costs
+    little.
+    """
     scale_embedding: bool = False
     """Whether symbol embeddings are multiplied by √D (TRM)."""
 

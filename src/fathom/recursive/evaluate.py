@@ -68,8 +68,13 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> Estimate:
 
 
 def bootstrap(values: Tensor, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """A mean over inputs with its percentile bootstrap interval. ``values`` is (N,)."""
+    """A mean over inputs, (N,), with its percentile bootstrap interval; Wilson's where each is 0 or 1.
+
+    The bootstrap of a proportion near 1 is too narrow: of nothing but ones, it is empty.
+    """
     values = values.double().cpu()
+    if bool(((values == 0) | (values == 1)).all()):
+        return wilson(int(values.sum()), len(values))
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(values), (resamples, len(values)), generator=generator)
     low, high = torch.quantile(values[chosen].mean(-1), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()

@@ -165,6 +165,7 @@ class Explorer:
         noise = None
         if model.draws:
             drawn = noise_of([(t.key, t.depth) for t in wave], (model.draws, *model.h0.shape))
+            drawn *= torch.tensor([model.temperature(t.depth) for t in wave])[:, None, None, None]
             noise = drawn.transpose(0, 1).to(self._h.device)
         state = model.supervision_step(Latent(self._h[slots], self._l[slots]), e, noise).state
         self._h[slots], self._l[slots] = state

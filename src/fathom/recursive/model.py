@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -136,11 +136,15 @@ class RecursiveModel(nn.Module):
             return None
         return torch.randn(self.draws, batch, *self.h0.shape, generator=generator, device=self.h0.device)
 
-    def with_noise(self, sigma: float) -> RecursiveModel:
-        """The same weights with Gaussian noise of ``sigma`` at every supervision step: PTRM, without training."""
-        noisy = RecursiveModel(replace(self.config, noise=sigma), self.shape).to(self.h0.device)
-        noisy.load_state_dict(self.state_dict())
-        return noisy.requires_grad_(False).eval()
+    def with_settings(self, **changes: Any) -> RecursiveModel:
+        """The same weights under other settings of inference: ``noise=0.6`` makes a trained TRM a PTRM."""
+        other = RecursiveModel(replace(self.config, **changes), self.shape).to(self.h0.device)
+        other.load_state_dict(self.state_dict())
+        return other.requires_grad_(False).eval()
+
+    def temperature(self, depth: int) -> float:
+        """What a roll-out's noise is multiplied by, ``depth`` steps having been taken."""
+        return self.config.first_temperature if depth == 0 else 1.0
 
     def encode(self, x: Tensor) -> Tensor:
         """e_x, (B, S, D), of inputs (B, L), or (B, L, fields) where a position holds several symbols."""

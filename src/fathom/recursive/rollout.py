@@ -20,8 +20,9 @@ def roll_out(model: RecursiveModel, x: Tensor, depth: int, generator: torch.Gene
     """The states after each of ``depth`` supervision steps of one trajectory an input, guided by the prior alone."""
     e = model.encode(x)
     state = model.start(len(x))
-    for _ in range(depth):
-        state = model.supervision_step(state, e, model.noise(len(x), generator)).state
+    for taken in range(depth):
+        noise = model.noise(len(x), generator)
+        state = model.supervision_step(state, e, None if noise is None else noise * model.temperature(taken)).state
         yield state
 
 
