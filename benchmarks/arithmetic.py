@@ -19,7 +19,7 @@ from typing import IO, Any
 from intervals import paired, share
 
 import fathom
-from fathom.judges.answers import canonical
+from fathom.answers import canonical
 from fathom.judges.votes import Tally
 from fathom.models import open_model
 from fathom.reasoner import Reasoner

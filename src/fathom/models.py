@@ -17,6 +17,7 @@ from fathom.errors import UnknownModel, UsageError, one_of
 from fathom.reasoner import Reasoner
 
 if TYPE_CHECKING:
+    from fathom.language.download import Progress
     from fathom.language.engines.base import Sampling
 
 __all__ = ["KINDS", "Kind", "available", "open_model"]
@@ -61,15 +62,20 @@ def available() -> list[dict[str, str]]:
     return rows
 
 
-async def open_model(uri: str = "embedded", **options: Any) -> Reasoner:
-    """Open the model that a name or URI names; ready to answer when this returns. See ``fathom.open``."""
-    from fathom.language.catalogue import CATALOGUE
+async def open_model(uri: str = "embedded", *, progress: Progress | None = None, **options: Any) -> Reasoner:
+    """Open the model that a name or URI names; ready to answer when this returns. See ``fathom.open``.
+
+    ``progress`` is told how far a download is, where the model has to be fetched first.
+    """
+    from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
 
     scheme, colon, rest = uri.partition(":")
     if uri in ("", "embedded"):
-        return await _embedded("", **options)
+        uri = DEFAULT_MODEL
     if uri in CATALOGUE:
-        return await _embedded(uri, **options)
+        from fathom.language.download import aobtain
+
+        return await _gguf(os.fspath(await aobtain(uri, progress=progress)), **options)
     if colon and rest and scheme in KINDS:
         try:
             return await KINDS[scheme].opener(rest, **options)
@@ -79,14 +85,6 @@ async def open_model(uri: str = "embedded", **options: Any) -> Reasoner:
             raise
     forms = [kind.uri for kind in KINDS.values()]
     raise UnknownModel(one_of("model", uri, ["embedded", *CATALOGUE, *forms]))
-
-
-async def _embedded(name: str, *, progress: Any = None, **options: Any) -> Reasoner:
-    from fathom.language.catalogue import DEFAULT_MODEL
-    from fathom.language.download import aobtain
-
-    path = await aobtain(name or DEFAULT_MODEL, progress=progress)
-    return await _gguf(os.fspath(path), **options)
 
 
 async def _gguf(path: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:

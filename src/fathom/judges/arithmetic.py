@@ -13,8 +13,8 @@ from fractions import Fraction
 from itertools import islice, pairwise
 from typing import ClassVar
 
+from fathom.answers.rational import NotRational, evaluate
 from fathom.judges.base import Candidate, EachVerifier, Verdict
-from fathom.judges.rational import NotRational, evaluate
 from fathom.judges.registry import JUDGES
 
 __all__ = ["Arithmetic", "equations"]

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fathom.judges.extraction import code_block
+from fathom.answers import code_block
 
 __all__ = ["Example", "entry_point", "examples_in", "program"]
 

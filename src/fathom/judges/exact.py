@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
+from fathom.answers import canonical
 from fathom.errors import SpecError
-from fathom.judges.answers import canonical
 from fathom.judges.base import Candidate, EachVerifier, Verdict
 from fathom.judges.registry import JUDGES
 from fathom.specs import option
@@ -21,7 +21,7 @@ __all__ = ["Exact"]
 class Exact(EachVerifier):
     """Passes the answer that means the same as a reference.
 
-    Sameness is that of `fathom.judges.answers`; with a `tolerance`, numbers may differ by that share of the reference.
+    Sameness is that of `fathom.answers.meaning`; with a `tolerance`, numbers may differ by that share of the reference.
     """
 
     name: ClassVar[str] = "exact"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from fathom.answers import code_block
 from fathom.errors import SpecError
 from fathom.judges.base import Candidate, EachVerifier, Verdict
-from fathom.judges.extraction import code_block
 from fathom.judges.registry import JUDGES
 from fathom.specs import option
 

@@ -120,7 +120,7 @@ class Sandbox:
     async def run(self, source: str, *, stdin: bytes = b"", limits: SandboxLimits | None = None) -> SandboxResult:
         """Runs `source` as a program with `stdin` as its input. Nothing that the program does raises.
 
-        Cancelling the call kills the program. Costs about 30 ms beyond what the program does. Raises EngineError where
+        Cancelling the call kills the program. Costs about 50 ms beyond what the program does. Raises EngineError where
         the kernel refuses a wall that must stand: then the program has not run.
         """
         result, _ = await self._run(source, stdin, limits or self.limits)

@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fathom.judges.answers import canonical
-from fathom.judges.extraction import code_block, extract
+from fathom.answers import canonical, code_block, extract
 from fathom.records import Message, Problem
 
 __all__ = ["FORMS", "AnswerForm", "Form", "closed_box", "open_thinking", "visible", "with_instruction"]

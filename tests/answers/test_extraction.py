@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fathom.judges.extraction import code_block, extract
+from fathom.answers import code_block, extract
 
 
 @pytest.mark.parametrize(

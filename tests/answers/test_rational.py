@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fathom.judges.rational import NotRational, evaluate, parse_number
+from fathom.answers.rational import NotRational, evaluate, parse_number
 
 numbers = st.integers(0, 10**6).map(lambda n: (str(n), Fraction(n)))
 decimals = st.decimals(0, 10**4, places=3, allow_nan=False).map(lambda d: (str(d), Fraction(str(d))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from fathom.judges.notation import balanced
+from fathom.answers.notation import balanced
 
 __all__ = ["code_block", "extract"]
 

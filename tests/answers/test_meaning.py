@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fathom.judges.answers import Canonical, canonical, same
+from fathom.answers import Canonical, canonical, same
 
 fractions = st.fractions(min_value=-(10**9), max_value=10**9, max_denominator=10**4)
 
