@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fathom.errors import EngineError
 from fathom.language.engines.base import Engine, EngineTraits, Generation, Pace, Prompt, Request
-from fathom.language.engines.llama import CONTEXT, MAX_WIDTH, LlamaEngine
+from fathom.language.engines.llama import CONTEXT, WIDTH, LlamaEngine
 from fathom.language.engines.llama_c import Unsupported, import_library
 from fathom.language.engines.llama_model import check_file
 from fathom.language.engines.openai import OpenAIEngine
@@ -28,7 +28,7 @@ def open_gguf(
     path: str | Path,
     *,
     context: int = CONTEXT,
-    max_width: int = MAX_WIDTH,
+    max_width: int = WIDTH,
     threads: int | None = None,
     template: str | None = None,
 ) -> Engine:
@@ -52,7 +52,7 @@ class LlamaServerEngine:
         path: str | Path,
         *,
         context: int = CONTEXT,
-        max_width: int = MAX_WIDTH,
+        max_width: int = WIDTH,
         threads: int | None = None,
         template: str | None = None,
     ) -> None:

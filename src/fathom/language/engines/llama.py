@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 
 from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
 from fathom.language.engines import llama_c
-from fathom.language.engines.base import EngineCapability, EngineTraits, Finish, Pace, Piece, Prompt, Request
+from fathom.language.engines.base import EngineCapability, EngineTraits, Finish, Pace, Piece, Prompt, Request, Span
 from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_grammar import GrammarCompiler
-from fathom.language.engines.llama_model import Context, Model
+from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, log_softmax
 from fathom.language.engines.llama_worker import Worker
 from fathom.language.engines.pace import Measurement, kept, machine
 
-__all__ = ["CONTEXT", "MAX_WIDTH", "LlamaEngine", "LlamaGeneration"]
+__all__ = ["CONTEXT", "WIDTH", "LlamaEngine", "LlamaGeneration"]
 
 _CAPABILITIES = frozenset(
     {
@@ -47,7 +47,7 @@ _CAPABILITIES = frozenset(
     }
 )
 CONTEXT = 16_384  # tokens of the key-value cache
-MAX_WIDTH = 64
+WIDTH = 64
 _BATCH = 512  # tokens that one call of the model takes at most
 
 
@@ -63,8 +63,9 @@ class LlamaEngine:
     *Seeds.* Choice i draws with a generator of its own, seeded ``seed + i``, one draw a token: what a choice draws
     does not depend on its neighbours. The logits it draws from do, in their last bits, because the kernels that
     multiply one row and those that multiply several round differently, and so does attention over another layout of
-    the cache. The same request on an idle engine with the same history gives the same text; beside other work a
-    choice may take another turn wherever two tokens are nearly tied.
+    the cache. The same request on an idle engine with the same history gives the same text; beside other work, or
+    from a warm cache instead of a cold one, a choice may take another turn wherever two tokens are nearly tied, even
+    at temperature 0.
 
     Raises ModelFileError on a file that is missing or damaged, EngineError when memory does not suffice, and
     ``llama_c.Unsupported`` where the C interface is not there (``open_gguf`` then takes the other way).
@@ -75,7 +76,7 @@ class LlamaEngine:
         path: str | Path,
         *,
         context: int = CONTEXT,
-        max_width: int = MAX_WIDTH,
+        max_width: int = WIDTH,
         threads: int | None = None,
         template: str | None = None,
     ) -> None:
@@ -83,8 +84,10 @@ class LlamaEngine:
             raise LimitError(
                 "context", f"a context of {context} tokens is too small to hold a question; give 16 or more"
             )
-        if not 1 <= max_width <= 128:
-            raise LimitError("max_width", f"the embedded engine runs 1 to 128 choices together, not {max_width}")
+        if not 1 <= max_width <= MAX_WIDTH:
+            raise LimitError(
+                "max_width", f"the embedded engine runs 1 to {MAX_WIDTH} choices together, not {max_width}"
+            )
         if threads is not None and threads < 1:
             raise LimitError("threads", f"threads must be 1 or more, not {threads}")
         self._library = llama_c.load()
@@ -94,9 +97,7 @@ class LlamaEngine:
                 raise llama_c.Unsupported(f"{path} is not a plain decoder")
             self._chat = ChatTokenizer(self._model, template)
             count = threads or max(1, (os.cpu_count() or 2) // 2)
-            made = Context(
-                self._library, self._model, cells=context, width=max_width, batch=min(_BATCH, context), threads=count
-            )
+            made = Context(self._library, self._model, cells=context, width=max_width, batch=_BATCH, threads=count)
         except BaseException:
             self._model.free()
             raise
@@ -182,7 +183,7 @@ class LlamaEngine:
                     "settings": {"threads": self._threads, "max_width": widest},
                 }
                 measurement = kept(key, lambda: self._worker.measure(max_width=widest, threads=self._threads))
-                self._worker.set_threads(measurement.threads)
+                self._worker.adopt(measurement)
                 self._traits = dataclasses.replace(self._traits, room=measurement.room)
                 self._measurement = measurement
             return self._measurement
@@ -192,10 +193,11 @@ class LlamaEngine:
         tokens = self.ids(prompt)
         await self._read(tokens, first_row=len(tokens))
 
-    async def score(self, prompt: Prompt, text: str) -> tuple[float, ...]:
+    async def score(self, prompt: Prompt, text: str | Span) -> tuple[float, ...]:
         """Natural-log probabilities of the tokens of ``text`` as continuation of ``prompt``, by one pass over it."""
         begin = self.ids(prompt)
-        tokens = begin + self._model.tokenize(text)
+        span = text if isinstance(text, Span) else Span(text)
+        tokens = begin + (list(span.tokens) or self._model.vocabulary.tokenize(span.text))
         self._check_length(len(tokens))
         scores: list[float] = []
 

@@ -37,14 +37,14 @@ class ChatTokenizer:
     def ids(self, prompt: Prompt) -> list[int]:
         """The prompt up to where the assistant goes on: its messages, the opening of its turn, and the given prefix."""
         roles = tuple("system" if m.role == "developer" else m.role for m in prompt.messages)
-        ids: list[int] = list(self._model.bos)
+        ids: list[int] = list(self._model.vocabulary.bos)
         for part in self._frame(roles):
             if isinstance(part, int):
                 if ids != [part]:  # some templates spell out the token that begins every text
                     ids.append(part)
             else:
                 text = "".join(t if isinstance(t, str) else prompt.messages[t[0]].content for t in part)
-                ids += self._model.tokenize(text)
+                ids += self._model.vocabulary.tokenize(text)
         return ids + self._prefix(prompt)
 
     def _prefix(self, prompt: Prompt) -> list[int]:
@@ -52,15 +52,15 @@ class ChatTokenizer:
         text = ""
         for span in prompt.prefix:
             if span.tokens:
-                ids += self._model.tokenize(text)
+                ids += self._model.vocabulary.tokenize(text)
                 ids += span.tokens
                 text = ""
             else:
                 text += span.text
         for token in ids:
-            if not 0 <= token < self._model.n_vocab:
+            if not 0 <= token < self._model.vocabulary.size:
                 raise EngineError(f"token {token} of the prompt's prefix is not in the vocabulary of this model")
-        return ids + self._model.tokenize(text)
+        return ids + self._model.vocabulary.tokenize(text)
 
     def _cut_frame(self, roles: tuple[str, ...]) -> tuple[int | tuple[str | tuple[int], ...], ...]:
         """The template's own part: control tokens, and between them literal text and ``(i,)`` for message i."""
@@ -83,8 +83,8 @@ class ChatTokenizer:
     def _controls(self, literal: str) -> list[tuple[int | None, str]]:
         """``literal`` as pairs of a control token and the text before it; the last has no token."""
         found: list[tuple[int | None, str]] = []
-        for token in self._model.tokenize(literal, special=True):
-            spelled = self._model.control(token)
+        for token in self._model.vocabulary.tokenize(literal, special=True):
+            spelled = self._model.vocabulary.control(token)
             if spelled is not None and spelled in literal:
                 before, _, literal = literal.partition(spelled)
                 found.append((token, before))

@@ -82,13 +82,13 @@ class Choice:
         token = self._sampler.draw(logits)
         self.generated.append(token)
         finish: Finish | None = None
-        if self._model.ends(token):
+        if self._model.vocabulary.ends(token):
             finish = Finish.STOP
             text, ids = self._text.flush()
         else:
             if self._request.sampling.logprobs or self._request.sampling.top_logprobs:
                 self._logprobs.append(self._measure(token, logits))
-            text, ids = self._text.feed(token, self._model.piece(token))
+            text, ids = self._text.feed(token, self._model.vocabulary.piece(token))
             if self._text.stopped:
                 finish = Finish.STOP
             elif len(self.generated) >= self._request.max_tokens or room < 1:
@@ -97,7 +97,7 @@ class Choice:
                 text, ids = text + rest, ids + rest_ids
         logprobs = [self._logprobs.popleft() for _ in ids] if self._logprobs else []
         if self._text.stopped:
-            ids = ids + self._model.tokenize(self._text.remainder)
+            ids = ids + self._model.vocabulary.tokenize(self._text.remainder)
         self._put(text, ids, logprobs, finish)
 
     def _put(self, text: str, ids: list[int], logprobs: list[tuple[float, TopLogprobs]], finish: Finish | None) -> None:
@@ -119,9 +119,8 @@ class Choice:
     def _measure(self, token: int, logits: NDArray[np.float32]) -> tuple[float, TopLogprobs]:
         logprobs = log_softmax(logits)
         count = self._request.sampling.top_logprobs
-        best = (
-            tuple((self._model.piece(i).decode(errors="replace"), p) for i, p in top(logprobs, count)) if count else ()
-        )
+        spell = self._model.vocabulary.piece
+        best = tuple((spell(i).decode(errors="replace"), p) for i, p in top(logprobs, count)) if count else ()
         return float(logprobs[token]), best
 
     def fail(self, error: EngineError) -> None:

@@ -93,20 +93,20 @@ class GrammarCompiler:
         except (TypeError, ValueError) as error:
             raise UsageError(f"the JSON schema is no JSON itself: {error}") from error
         matcher = self._lib.llg_new_matcher(init, b"json_schema", text.encode())
-        grammar = Grammar(self._lib, self, matcher, self._model.n_vocab)
+        grammar = Grammar(self._lib, self, matcher, self._model.vocabulary.size)
         problem = grammar.error()
         if problem:
             raise UsageError(f"no output can be made to follow this JSON schema: {problem}")
         return grammar
 
     def _make_tokenizer(self) -> int:
-        pieces = [self._spelled(token) for token in range(self._model.n_vocab)]
+        pieces = [self._spelled(token) for token in range(self._model.vocabulary.size)]
         lengths = (c_uint32 * len(pieces))(*map(len, pieces))
         data = b"".join(pieces)
         # forced tokens are never asked for, so the exact tokenisation of forced text does not matter
         init = _TokenizerInit(
             vocab_size=len(pieces),
-            tok_eos=self._model.end_of_turn,
+            tok_eos=self._model.vocabulary.end_of_turn,
             token_lens=lengths,
             token_bytes=data,
             use_approximate_greedy_tokenize_fn=True,
@@ -119,9 +119,9 @@ class GrammarCompiler:
         return tokenizer
 
     def _spelled(self, token: int) -> bytes:
-        control = self._model.control(token)
+        control = self._model.vocabulary.control(token)
         return (
-            self._model.piece(token) if control is None else b"\xff" + control.encode()
+            self._model.vocabulary.piece(token) if control is None else b"\xff" + control.encode()
         )  # its mark of a control token
 
 

@@ -1,13 +1,14 @@
 """A GGUF model and its context, on llama.cpp's C interface, with nothing in it of scheduling.
 
-``Model`` is what is in the file: weights, vocabulary, chat template. ``Context`` is the key-value cache and one step
-of decoding over it. Neither is made for two threads at once, except for the vocabulary, which llama.cpp keeps
-constant.
+``Model`` is what is in the file: weights and chat template (``llama_vocabulary`` has its tokens). ``Context`` is the
+key-value cache and one step of decoding over it. Neither is made for two threads at once.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 from fathom.errors import EngineError, ModelFileError
 from fathom.language.engines.llama_c import Batch, ChatMessage, Flag, Library
+from fathom.language.engines.llama_vocabulary import Vocabulary
 
-__all__ = ["MAX_SEQUENCES", "Context", "Model", "Row", "check_file"]
+__all__ = ["MAX_WIDTH", "SCORED", "Context", "Model", "Row", "check_file"]
 
-MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; a unified cache takes any id below it
+MAX_WIDTH = 192
+SCORED = 32  # rows of logits for texts that are scored
+_KEPT = 64  # ended sequences that are kept beside those that run; each costs a row of logits (LLAMA_MAX_SEQ is 256)
 
 Row = tuple[int, int, int, bool]  # token, position, sequence, whether its logits are wanted
 
@@ -39,11 +43,13 @@ class Model:
                 f"{path} could not be loaded: {library.complaints() or 'no reason given'}. The file is damaged, cut "
                 "short, or of an architecture that this llama.cpp does not know; fetch it again, or try another file."
             )
-        self.vocab = library.llama_model_get_vocab(self.handle)
-        self.n_vocab = int(library.llama_vocab_n_tokens(self.vocab))
+        self.vocabulary = Vocabulary(library, library.llama_model_get_vocab(self.handle))
         self.n_parameters = int(library.llama_model_n_params(self.handle))
         self.training_context = int(library.llama_model_n_ctx_train(self.handle))
-        self._pieces: dict[int, bytes] = {}
+        self.name = self._meta("general.name") or path.stem
+        self.bytes_per_token = self._bytes_per_token()
+        template = library.llama_model_chat_template(self.handle, None)
+        self.template: str | None = template.decode(errors="replace") if template else None
 
     @property
     def causal(self) -> bool:
@@ -52,17 +58,7 @@ class Model:
         odd = lib.llama_model_has_encoder, lib.llama_model_is_recurrent, lib.llama_model_is_hybrid
         return not any(test(handle) for test in (*odd, lib.llama_model_is_diffusion))
 
-    @property
-    def template(self) -> str | None:
-        text = self._lib.llama_model_chat_template(self.handle, None)
-        return text.decode(errors="replace") if text else None
-
-    @property
-    def name(self) -> str:
-        return self._meta("general.name") or self.path.stem
-
-    @property
-    def bytes_per_token(self) -> int:
+    def _bytes_per_token(self) -> int:
         """Of the key-value cache, which holds 16-bit numbers."""
         architecture = self._meta("general.architecture")
         heads = int(self._meta(f"{architecture}.attention.head_count") or 1)
@@ -76,53 +72,6 @@ class Model:
         buffer = ctypes.create_string_buffer(512)
         size = self._lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode(errors="replace") if size > 0 else ""
-
-    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of ``text``. Control tokens such as ``<|im_end|>`` are read as such only when ``special``."""
-        if not text:
-            return []
-        data = text.encode("utf-8", errors="replace")  # a lone surrogate has no encoding
-        room = len(data) + 8
-        while True:
-            ids = (ctypes.c_int32 * room)()
-            count = self._lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, special)
-            if count >= 0:
-                return list(ids[:count])
-            if -count <= room:
-                raise EngineError(f"a text of {len(data)} bytes is too long to be tokenised")
-            room = -count
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; none for a control token."""
-        known = self._pieces.get(token)
-        if known is None:
-            buffer = ctypes.create_string_buffer(256)
-            size = self._lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
-            if size < 0:
-                buffer = ctypes.create_string_buffer(-size)
-                size = self._lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
-            known = self._pieces[token] = buffer.raw[: max(size, 0)]
-        return known
-
-    def ends(self, token: int) -> bool:
-        """Whether the token ends the model's turn."""
-        return bool(self._lib.llama_vocab_is_eog(self.vocab, token))
-
-    def control(self, token: int) -> str | None:
-        """The text of a control token; None for every other."""
-        if not self._lib.llama_vocab_is_control(self.vocab, token):
-            return None
-        return str(self._lib.llama_vocab_get_text(self.vocab, token), "utf-8", "replace")
-
-    @property
-    def end_of_turn(self) -> int:
-        turn = int(self._lib.llama_vocab_eot(self.vocab))
-        return turn if turn >= 0 else int(self._lib.llama_vocab_eos(self.vocab))
-
-    @property
-    def bos(self) -> list[int]:
-        """The token that begins every text, where the model wants one."""
-        return [int(self._lib.llama_vocab_bos(self.vocab))] if self._lib.llama_vocab_get_add_bos(self.vocab) else []
 
     def render(self, template: str, messages: Sequence[tuple[str, str]]) -> str:
         """The chat as text, up to where the assistant begins. Raises EngineError on a template of no known family."""
@@ -142,6 +91,7 @@ class Model:
 
     def free(self) -> None:
         if self.handle:
+            self.vocabulary.retire()
             self._lib.llama_model_free(self.handle)
             self.handle = None
 
@@ -157,35 +107,49 @@ def check_file(path: Path) -> None:
         raise ModelFileError(f"{path} is not a GGUF file: it begins with {magic!r}; give a model file in that format")
 
 
+def _memory() -> float:
+    """Bytes of this machine's memory. The cache is written over when it is made, and nobody refuses it politely."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # a platform that does not tell
+        return math.inf
+
+
 class Context:
     """A unified key-value cache of ``cells`` tokens, shared by all sequences, and the decoding over it.
 
-    Sequences are numbers below ``MAX_SEQUENCES``. ``outputs`` bounds the rows of logits that one call gives.
+    ``width`` of its ``sequences`` advance together at most. One call gives ``width`` rows of logits, and ``SCORED``
+    more.
     Raises EngineError when there is not enough memory.
     """
 
     def __init__(self, library: Library, model: Model, *, cells: int, width: int, batch: int, threads: int) -> None:
         self._lib = library
         self._model = model
-        self.outputs = max(width, 32)
-        self.batch = batch
+        self.sequences = width + _KEPT
+        needed = cells * model.bytes_per_token
+        if needed > _memory():
+            raise EngineError(
+                f"a context of {cells} tokens needs {needed / 2**30:.1f} GiB for {model.path.name}, more than this "
+                "machine has; give a smaller context"
+            )
         self.abort = Flag()
         parameters = library.llama_context_default_params()
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = batch
-        parameters.n_seq_max = width
-        parameters.n_outputs_max = self.outputs
+        parameters.n_seq_max = self.sequences
+        parameters.n_outputs_max = self.sequences  # it must not be less, and is more than is used
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
         library.complaints()
         self._handle = library.llama_init_from_model(model.handle, parameters)
         if not self._handle:
-            needed = cells * model.bytes_per_token / 2**20
             raise EngineError(
                 f"no context of {cells} tokens could be made for {model.path.name} ({library.complaints()}); it needs "
-                f"{needed:.0f} MiB for its cache alone: free some memory, or give a smaller context"
+                f"{needed / 2**20:.0f} MiB for its cache alone: free some memory, or give a smaller context"
             )
         self.cells = int(library.llama_n_ctx(self._handle))
+        self.batch = min(batch, self.cells)
         self._memory = library.llama_get_memory(self._handle)
         library.llama_set_abort_callback(
             self._handle, ctypes.cast(library.ggml_is_empty, ctypes.c_void_p), self.abort.address
@@ -216,7 +180,7 @@ class Context:
     def logits(self, row: int) -> NDArray[np.float32]:
         """The logits after row ``row`` of the last decode, shape (vocabulary,): a view, valid until the next."""
         pointer = self._lib.llama_get_logits_ith(self._handle, row)
-        return np.ctypeslib.as_array(pointer, shape=(self._model.n_vocab,))
+        return np.ctypeslib.as_array(pointer, shape=(self._model.vocabulary.size,))
 
     def copy(self, source: int, target: int, end: int) -> None:
         """Let sequence ``target`` begin with the first ``end`` tokens of ``source``, without copying any data."""

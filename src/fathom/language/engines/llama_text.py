@@ -8,6 +8,7 @@ always exactly what its shown tokens say; only at a stop string a token may be c
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Sequence
 
 __all__ = ["TextStream"]
@@ -28,16 +29,16 @@ class TextStream:
         self._stop = tuple(s for s in stop if s)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
-        self._tokens: list[tuple[int, int]] = []  # held tokens, each with the length of the held text up to its end
+        # held tokens, each with the length of the held text up to its end; beyond all for one that ends in a character
+        self._tokens: list[tuple[int, float]] = []
         self.stopped = False
         self.remainder = ""  # what was shown of a token that the stop string cut in two
 
     def feed(self, token: int, data: bytes) -> tuple[str, list[int]]:
         """The text and the tokens that may be shown now."""
         self._held += self._decoder.decode(data)
-        # a token that leaves a character incomplete waits for the one that completes it
         incomplete = bool(self._decoder.getstate()[0])
-        self._tokens.append((token, len(self._held) + incomplete))
+        self._tokens.append((token, math.inf if incomplete else len(self._held)))
         found = [at for at in map(self._held.find, self._stop) if at >= 0]
         if not found:
             return self._give(len(self._held) - self._possible())
@@ -64,10 +65,10 @@ class TextStream:
 
     def _give(self, safe: int) -> tuple[str, list[int]]:
         """All tokens that end within the first ``safe`` characters, with their text."""
-        count = sum(end <= safe for _, end in self._tokens)
+        count = max((i + 1 for i, (_, end) in enumerate(self._tokens) if end <= safe), default=0)
         if not count:
             return "", []
-        length = self._tokens[count - 1][1]
+        length = int(self._tokens[count - 1][1])
         text, self._held = self._held[:length], self._held[length:]
         tokens = [token for token, _ in self._tokens[:count]]
         self._tokens = [(token, end - length) for token, end in self._tokens[count:]]

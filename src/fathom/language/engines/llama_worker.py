@@ -21,16 +21,16 @@ from fathom.errors import EngineError, FathomError
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
 from fathom.language.engines.llama_choice import Choice, Listener, Reading
-from fathom.language.engines.llama_model import MAX_SEQUENCES, Context, Model, Row
+from fathom.language.engines.llama_model import SCORED, Context, Model, Row
 from fathom.language.engines.llama_probe import LlamaProbe
 from fathom.language.engines.llama_sampling import DEFAULTS, Candidates, Sampler
 from fathom.language.engines.pace import Measurement, measure
 
 __all__ = ["Worker"]
 
-_BESIDE = 32  # prompt tokens read per step while others generate
+_ALONE, _BESIDE = (64, 512), (16, 128)  # prompt tokens per step, at least and at most; beside others that generate
+_ALONE_SECONDS, _BESIDE_SECONDS = 1.0, 0.25  # that reading them may take: so long does a newcomer wait, or a neighbour
 _HEADROOM = 16  # free cells that a choice should find when it begins
-_SCORED = 32  # rows of logits per step for texts that are scored
 
 
 class Worker:
@@ -44,14 +44,15 @@ class Worker:
         self._changed = threading.Condition(self.lock)
         self._library, self._model, self._context = library, model, context
         self._width, self._length = width, length
-        self._cache = SequenceCache(context, context.cells, MAX_SEQUENCES)
-        self.candidates = Candidates(model.n_vocab)
+        self._cache = SequenceCache(context, context.cells, context.sequences)
+        self.candidates = Candidates(model.vocabulary.size)
         self._inbox: deque[Callable[[], None]] = deque()
         self._waiting: deque[Reading] = deque()
         self._reading: list[Reading] = []
         self._running: list[Choice] = []
         self._in_step: set[Choice | Reading] | None = None  # who waits for the step under way
         self._touched: set[Listener] = set()
+        self._alone, self._beside = _ALONE[0], _BESIDE[0]
         self._crowded = False  # something had to go since a choice last came to its end
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="fathom-llama", daemon=True)
@@ -88,8 +89,15 @@ class Worker:
         self.call(job)
         return done.result()
 
-    def set_threads(self, threads: int) -> None:
-        self.call(lambda: self._context.set_threads(threads))
+    def adopt(self, measurement: Measurement) -> None:
+        """Use the threads that were found best, and read prompts in pieces that take a bearable time."""
+
+        def job() -> None:
+            self._context.set_threads(measurement.threads)
+            self._alone = _within(_ALONE, _ALONE_SECONDS / measurement.pace.read_seconds)
+            self._beside = _within(_BESIDE, _BESIDE_SECONDS / measurement.pace.read_seconds)
+
+        self.call(job)
 
     def forget(self, *owners: Choice | Reading) -> None:
         """These were cancelled (the lock is held): interrupt the step if nobody else waits for it."""
@@ -157,13 +165,20 @@ class Worker:
             self._end(choice)
         for reading in [r for r in self._reading if not r.wanted]:
             self._reading.remove(reading)
-            if reading.sequence is not None:
-                self._cache.keep(reading.sequence)
+            self._release(reading)
         now = time.monotonic()
         for choice in [c for r in self._waiting for c in r.choices]:
             if choice.late(now):
                 self._touched.add(choice.listener)
-        self._waiting = deque(r for r in self._waiting if r.wanted)
+        for reading in [r for r in self._waiting if not r.wanted]:
+            self._waiting.remove(reading)
+            self._release(reading)
+
+    def _release(self, reading: Reading) -> None:
+        if reading.sequence is not None:
+            self._cache.keep(reading.sequence)
+        for choice in reading.choices:
+            self._end(choice)
 
     def _admit(self) -> None:
         """Let waiting texts begin, in order, as far as width and cache allow."""
@@ -213,8 +228,8 @@ class Worker:
                 assert choice.sequence is not None
                 spans.append((choice, len(rows), len(rows) + 1))
                 rows.append((choice.last, len(choice.sequence), choice.sequence.id, True))
-            most = self._context.batch if not rows else len(rows) + _BESIDE
-            scored = _SCORED
+            most = min(self._context.batch, len(rows) + self._beside if rows else self._alone)
+            scored = SCORED
             for reading in self._reading:
                 sequence = reading.sequence
                 assert sequence is not None
@@ -315,6 +330,7 @@ class Worker:
             choice.fail(error if isinstance(error, EngineError) else EngineError(str(error)))
 
     def _end(self, choice: Choice) -> None:
+        self._alone, self._beside = _ALONE[0], _BESIDE[0]
         self._crowded = False
         choice.release()
         if choice.sequence is not None:
@@ -350,6 +366,10 @@ class Worker:
         touched, self._touched = self._touched, set()
         for listener in touched:
             listener.notify()
+
+
+def _within(bounds: tuple[int, int], value: float) -> int:
+    return int(max(bounds[0], min(bounds[1], value)))
 
 
 def _shared(a: list[int], b: list[int], cached: int) -> bool:
