@@ -175,6 +175,12 @@ def test_reads_sudoku_extreme(tmp_path: Path) -> None:
     file.write_text(f"source,question,answer,rating\nhere,{question},{answer[::-1]},3\n")
     with pytest.raises(InputError, match=r"puzzles\.csv, puzzle 1"):
         read_sudoku_extreme(file)
+    for hostile in (b"question,answer\n\xff\xfe,1\n", b"question,answer\n" + b"1" * 200_000 + b",1\n"):
+        file.write_bytes(hostile)
+        with pytest.raises(InputError, match="puzzle 1"):
+            read_sudoku_extreme(file)
+    with pytest.raises(InputError, match="absent"):
+        read_sudoku_extreme(tmp_path / "absent.csv")
     file.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="columns"):
         read_sudoku_extreme(file)

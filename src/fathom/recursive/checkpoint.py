@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fathom.errors import InputError, ModelFileError, UsageError
+from fathom.errors import InputError, ModelFileError
 from fathom.recursive.config import ModelConfig, Shape, TrainConfig
 from fathom.recursive.model import RecursiveModel
 
@@ -85,8 +85,8 @@ def load_checkpoint(path: Path, task: str | None = None, device: str = "cpu") ->
         training = about["training"]
         model = RecursiveModel(ModelConfig(**about["model"]), Shape(**about["shape"]))
         model.load_state_dict(weights)
-        checkpoint = Checkpoint(about["task"], model, TrainConfig(**training), about["step"], about["metrics"])
-    except (KeyError, TypeError, RuntimeError, UsageError) as error:
+        checkpoint = Checkpoint(about["task"], model, TrainConfig(**training), about["step"], dict(about["metrics"]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"{path} is damaged: its weights or settings do not form a model ({error})") from error
     model.to(device).requires_grad_(False).eval()
     return checkpoint

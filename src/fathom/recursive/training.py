@@ -264,6 +264,8 @@ def train(
     state_file = out / f"state-{world.rank}.pt"
     if state_file.exists():
         trainer.load_state_dict(load_state(state_file, device))
+    if trainer.step != world.first_says(trainer.step):
+        raise InputError(f"the processes' training states in {out} are of different steps; remove them to start over")
     saved = time.monotonic()
     while trainer.step < config.steps:
         trainer.advance()
@@ -271,7 +273,8 @@ def train(
             entry = trainer.validate()
             if progress is not None and world.rank == 0:
                 progress(entry)
-        if time.monotonic() - saved > config.save_every or trainer.step == config.steps:
+        due = time.monotonic() - saved > config.save_every or trainer.step == config.steps
+        if world.first_says(due):
             save_state(trainer.state_dict(), state_file)
             if world.rank == 0:
                 (out / "history.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in trainer.history))

@@ -176,24 +176,27 @@ class Sudoku:
 def read_sudoku_extreme(path: Path, limit: int | None = None) -> list[Puzzle]:
     """Puzzles of a Sudoku-Extreme CSV: columns ``question`` and ``answer`` of 81 characters each.
 
-    Raises ``InputError`` that names the line where the file is not of that form, or an answer does not solve its
+    Raises ``InputError`` that names the puzzle where the file is not of that form, or an answer does not solve its
     question.
     """
     task = Sudoku(Grid(3, 3), SudokuKind(unique=1, many=0))
     puzzles: list[Puzzle] = []
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if limit is not None and len(puzzles) >= limit:
-                break
-            where = f"{path.name}, puzzle {len(puzzles) + 1}"
-            question, answer = row.get("question"), row.get("answer")
-            if question is None or answer is None:
-                raise InputError(f"{where}: a Sudoku-Extreme file has the columns 'question' and 'answer'")
-            try:
-                x, y = task.parse(question), task.parse(answer)
-            except InputError as error:
-                raise InputError(f"{where}: {error}") from error
-            if not task.valid(x[None], y[None]).all():
-                raise InputError(f"{where}: the answer does not solve the question")
-            puzzles.append(Puzzle(tuple(x.tolist()), tuple(y.tolist())))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if limit is not None and len(puzzles) >= limit:
+                    break
+                puzzles.append(_extreme_puzzle(task, row))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path.name}, puzzle {len(puzzles) + 1}: {error}") from error
     return puzzles
+
+
+def _extreme_puzzle(task: Sudoku, row: Mapping[str, str | None]) -> Puzzle:
+    question, answer = row.get("question"), row.get("answer")
+    if question is None or answer is None:
+        raise InputError("a Sudoku-Extreme file has the columns 'question' and 'answer'")
+    x, y = task.parse(question), task.parse(answer)
+    if not task.valid(x[None], y[None]).all():
+        raise InputError("the answer does not solve the question")
+    return Puzzle(tuple(x.tolist()), tuple(y.tolist()))
