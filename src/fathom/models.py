@@ -19,6 +19,7 @@ from fathom.reasoner import Reasoner
 if TYPE_CHECKING:
     from fathom.language.download import Progress
     from fathom.language.engines.base import Sampling
+    from fathom.language.model import LanguageModel
 
 __all__ = ["KINDS", "Kind", "available", "open_model"]
 
@@ -91,8 +92,16 @@ async def _gguf(path: str, *, form: str = "short", sampling: Sampling | None = N
     from fathom.language.engines.gguf import open_gguf
     from fathom.language.model import LanguageModel
 
-    model = LanguageModel(await asyncio.to_thread(open_gguf, path, **options), form=form, sampling=sampling)
-    await model.prepare()
+    engine = await asyncio.to_thread(open_gguf, path, **options)
+    return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
+
+
+async def _prepared(model: LanguageModel) -> LanguageModel:
+    try:
+        await model.prepare()
+    except BaseException:
+        await model.aclose()
+        raise
     return model
 
 
@@ -103,7 +112,7 @@ async def _openai(name: str, *, form: str = "short", sampling: Sampling | None =
     name, _, base_url = name.partition("@")
     engine = OpenAIEngine(name, base_url or None, **options)
     await engine.identify()
-    return LanguageModel(engine, form=form, sampling=sampling)
+    return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
 
 
 _LOCAL = "logprobs, extend, fork, revise"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fathom.answers import expressions
 from fathom.answers.expressions import expression_key, looks_mathematical
-from fathom.judges import expressions
 
 
 @given(st.integers(1, 30), st.integers(-30, 30), st.integers(-30, 30))

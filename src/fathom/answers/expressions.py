@@ -21,7 +21,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["SECONDS", "expression_key", "warm_up"]
+__all__ = ["SECONDS", "expression_key", "looks_mathematical", "warm_up"]
 
 SECONDS = 1.5  # that one expression may take; usual ones take 1 to 50 ms
 _POINTS = 3

@@ -31,11 +31,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
-from fathom.answers.expressions import expression_key, looks_mathematical, warm_up
+from fathom.answers.expressions import expression_key, looks_mathematical
 from fathom.answers.notation import CURRENCY, DATE_OR_RANGE, MIXED, SCALES, UNITS, bare, split_items
 from fathom.answers.rational import NotRational, evaluate, parse_number
 
-__all__ = ["AnswerKind", "Canonical", "canonical", "same", "warm_up"]
+__all__ = ["AnswerKind", "Canonical", "canonical", "same"]
 
 AnswerKind = Literal["number", "fraction", "percent", "expression", "choice", "boolean", "set", "text", "code"]
 

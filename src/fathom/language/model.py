@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 
+from fathom.answers import warm_up
 from fathom.budget import Meter
 from fathom.errors import LimitError, PromptTooLong, UsageError, one_of
 from fathom.language.engines.base import Engine, EngineCapability, Pace, Prompt, Sampling
@@ -65,14 +67,19 @@ class LanguageModel:
         return self.engine.traits.max_width
 
     async def prepare(self) -> None:
-        """Measure the engine's pace, or load the kept measurement, and read the instructions ahead. Idempotent."""
+        """Make ready what the first answer would have to wait for. Idempotent.
+
+        The engine's pace is measured, or its kept measurement loaded; the instructions are read ahead; and the algebra
+        that compares answers is loaded beside, in a thread.
+        """
+        if self.form is AnswerForm.SHORT:
+            threading.Thread(target=warm_up, name="fathom-algebra", daemon=True).start()
         self._pace = self._pace or await self.engine.pace()
-        for form in (self.form,):
-            for words in dict.fromkeys((FORMS[form].think, FORMS[form].answer)):
-                if words and words not in self._warm:
-                    head = Prompt((Message("system", words),))
-                    await self.engine.warm(head)
-                    self._warm[words] = await self.engine.count(head) or 0
+        for words in dict.fromkeys((FORMS[self.form].think, FORMS[self.form].answer)):
+            if words and words not in self._warm:
+                head = Prompt((Message("system", words),))
+                await self.engine.warm(head)
+                self._warm[words] = await self.engine.count(head) or 0
 
     async def open(
         self, problem: Problem, meter: Meter, *, seed: int = 0, wants: frozenset[Capability] = frozenset()

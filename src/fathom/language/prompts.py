@@ -11,10 +11,14 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fathom.answers import canonical, code_block, extract
+from fathom.answers import canonical, code_block, extract, looks_mathematical
 from fathom.records import Message, Problem
 
 __all__ = ["FORMS", "AnswerForm", "Form", "closed_box", "open_thinking", "visible", "with_instruction"]
+
+
+_PLAIN = re.compile(r"\s*[-+$]?[\d,]*\.?\d*\s*%?\s*")  # numbers, which need no algebra
+_THINKING = re.compile(r"<(think|thinking|reasoning)>")
 
 
 class AnswerForm(StrEnum):
@@ -48,10 +52,9 @@ class Form:
         """What votes for the answer are counted by, and whether its meaning could be made out."""
         return " ".join(answer.split()), bool(answer.strip())
 
-    def read(self, text: str) -> tuple[str | None, str, bool]:
-        """``answer``, ``key`` and ``parsed`` of a trajectory with this text; the answer is None where it states none."""
-        answer = self.extract(text)
-        return (None, "", True) if answer is None else (answer, *self.meaning(answer))
+    def ponders(self, answer: str) -> bool:
+        """Whether making out the meaning may take long enough to hold up an event loop."""
+        return False
 
     def closed(self, continuation: str) -> bool:
         """Whether what the model wrote after the cue holds the whole answer."""
@@ -69,6 +72,9 @@ class _Short(Form):
     def meaning(self, answer: str) -> tuple[str, bool]:
         found = canonical(answer)
         return found.key, found.parsed
+
+    def ponders(self, answer: str) -> bool:
+        return not _PLAIN.fullmatch(answer) and looks_mathematical(answer)
 
     def closed(self, continuation: str) -> bool:
         return "\n" in continuation or closed_box(continuation)
@@ -124,9 +130,6 @@ def with_instruction(problem: Problem, instruction: str) -> tuple[Message, ...]:
         head = Message(messages[0].role, f"{instruction}\n\n{messages[0].content}")
         return (head, *messages[1:])
     return (Message("system", instruction), *messages)
-
-
-_THINKING = re.compile(r"<(think|thinking|reasoning)>")
 
 
 def open_thinking(text: str) -> str | None:

@@ -171,7 +171,7 @@ class LanguageSession:
             start = self._start(expansion)
             request = self._request(expansion, start, leases, meter)
             async for index, choice in self._generate(request, leases, "sample"):
-                yield self._grown(work[index][0], expansion, start, choice, leases[index])
+                yield await self._grown(work[index][0], expansion, start, choice, leases[index])
 
     def _depth(self, expansion: Expansion) -> int:
         depth = DEFAULT_DEPTH if expansion.units is None else expansion.units
@@ -240,7 +240,7 @@ class LanguageSession:
             request = self._request(replace(expansion, ids=(id,)), start, [lease], lease.meter)
             async for _, choice in self._generate(request, [lease], "sample"):
                 base = replace(expansion, parent=trajectory or expansion.parent)
-                trajectory = self._grown(id, base, start, choice, lease)
+                trajectory = await self._grown(id, base, start, choice, lease)
         return trajectory
 
     async def _generate(
@@ -273,7 +273,16 @@ class LanguageSession:
             finally:
                 del self._running[generation]
 
-    def _grown(self, id: int, expansion: Expansion, start: _State, choice: _Choice, lease: Lease) -> Trajectory:
+    async def _read(self, text: str) -> tuple[str | None, str, bool]:
+        """``answer``, ``key`` and ``parsed`` of a trajectory with this text."""
+        answer = self.form.extract(text)
+        if answer is None:
+            return None, "", True
+        if self.form.ponders(answer):
+            return answer, *await asyncio.to_thread(self.form.meaning, answer)
+        return answer, *self.form.meaning(answer)
+
+    async def _grown(self, id: int, expansion: Expansion, start: _State, choice: _Choice, lease: Lease) -> Trajectory:
         parent = expansion.parent if expansion.feedback is None else None
         spans = (*start.spans, choice.span)
         text = "".join(span.text for span in spans)
@@ -281,7 +290,7 @@ class LanguageSession:
         if finished:
             self._finished += 1
             self._habits.learn("depth", choice.tokens)
-        answer, key, parsed = self.form.read(text) if finished else (None, "", True)
+        answer, key, parsed = await self._read(text) if finished else (None, "", True)
         return Trajectory(
             id,
             parent=expansion.parent.id if expansion.parent and expansion.parent.id != id else None,
@@ -303,7 +312,7 @@ class LanguageSession:
 
     async def _concluded(self, trajectory: Trajectory, meter: Meter) -> Trajectory:
         if self.form.tokens == 0:
-            answer, key, parsed = self.form.read(trajectory.text)
+            answer, key, parsed = await self._read(trajectory.text)
             return replace(trajectory, answer=answer, key=key, parsed=parsed)
         state: _State = trajectory.state
         prompt, said = self._cued(trajectory, state)
@@ -332,7 +341,7 @@ class LanguageSession:
             concluded = replace(trajectory, text=trajectory.text + said + stated, logprobs=logprobs)
             if not stated.strip():
                 return concluded
-            answer, key, parsed = self.form.read(self.form.complete(said + stated))
+            answer, key, parsed = await self._read(self.form.complete(said + stated))
             # of an answer that was cut nobody knows what it would have become: it must not outvote a whole one
             return replace(concluded, answer=answer, key=key, parsed=parsed and whole)
         return trajectory
