@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ from fathom.errors import InputError, LimitError
 from fathom.recursive import ema
 from fathom.recursive.checkpoint import load_checkpoint
 from fathom.recursive.distributed import World
+from fathom.recursive.tasks import Task
+from fathom.recursive.tasks.coloring import Coloring
+from fathom.recursive.tasks.digits import Digits
+from fathom.recursive.tasks.maze import Maze
 from fathom.recursive.tasks.queens import Queens
+from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind
+from fathom.recursive.tasks.sudoku_solver import Grid
 from fathom.recursive.training import Trainer, learning_rate, train
 
 
@@ -66,6 +73,24 @@ def test_training_lowers_the_loss_and_prior_roll_outs_are_what_is_logged(queens:
     after = trainer.validate()
     assert after["reconstruction"] < 0.75 * before["reconstruction"]
     assert {"kl_first_step", "accuracy", "coverage", "accuracy_first_step", "score"} <= after.keys()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Digits,
+        lambda: Maze(6, pool=8, held_out=4),
+        lambda: Coloring(6),
+        lambda: Sudoku(Grid(3, 3), SudokuKind(unique=1, many=0, unique_clues=(40, 50), pool=4, held_out=3)),
+    ],
+)
+def test_any_task_trains_and_validates(make: Callable[[], Task]) -> None:
+    task = make()
+    trainer = Trainer(task, *tiny(**{**task.defaults, "batch": 4, "validation_inputs": 3, "mixer": 8}))
+    for _ in range(3):
+        trainer.advance()
+    assert 0 <= trainer.validate()["score"] <= 1
+    assert all(bool(p.isfinite().all()) for p in trainer.model.parameters())
 
 
 def test_on_policy_slots_are_relabelled_with_valid_answers_and_paper_slots_keep_theirs(queens: Queens) -> None:

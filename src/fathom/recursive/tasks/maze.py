@@ -80,7 +80,8 @@ class Maze:
                 stack.pop()
         for cell in random.sample(range(n * n), n * n // 10):
             board[cell] = OPEN
-        start = random.choice([cell for cell, kind in enumerate(board) if kind == OPEN])
+        # An opened wall may lie apart from the corridors; from the first corridor, all others are reached.
+        start = random.choice(list(self._distances(board, 0)))
         distance = self._distances(board, start)
         farthest = max(distance.values())
         goal = random.choice([cell for cell, far in distance.items() if far >= max(1, farthest // 2)])
