@@ -30,7 +30,7 @@ from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_grammar import GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
-from fathom.language.engines.llama_sampling import Sampler, log_softmax
+from fathom.language.engines.llama_sampling import Sampler, logprob
 from fathom.language.engines.llama_worker import Worker
 from fathom.language.engines.pace import Measurement, kept, machine
 
@@ -96,7 +96,7 @@ class LlamaEngine:
             if not self._model.causal:
                 raise llama_c.Unsupported(f"{path} is not a plain decoder")
             self._chat = ChatTokenizer(self._model, template)
-            count = threads or max(1, (os.cpu_count() or 2) // 2)
+            count = threads or _half_of_the_cores()
             made = Context(self._library, self._model, cells=context, width=max_width, batch=_BATCH, threads=count)
         except BaseException:
             self._model.free()
@@ -123,6 +123,11 @@ class LlamaEngine:
     def traits(self) -> EngineTraits:
         """``room`` is 4 until the pace was measured."""
         return self._traits
+
+    @property
+    def threads(self) -> int:
+        """In use: what was asked for, what the measurement found best, or half of the cores before it."""
+        return self._measurement.threads if self._measurement else self._threads or _half_of_the_cores()
 
     def generate(self, request: Request) -> LlamaGeneration:
         """Raises UsageError here, and PromptTooLong on entering the block, before anything is spent."""
@@ -202,7 +207,7 @@ class LlamaEngine:
         scores: list[float] = []
 
         def scored(row: int, logits: NDArray[np.float32]) -> None:
-            scores.append(float(log_softmax(logits)[tokens[row + 1]]))
+            scores.append(logprob(logits, tokens[row + 1]))
 
         if len(tokens) > len(begin):
             await self._read(tokens[:-1], first_row=len(begin) - 1, on_row=scored)
@@ -252,6 +257,10 @@ class LlamaEngine:
     async def aclose(self) -> None:
         """Free everything. What still runs ends with ``Finish.FAILED``. Idempotent."""
         await asyncio.to_thread(self._close)
+
+
+def _half_of_the_cores() -> int:
+    return max(1, (os.cpu_count() or 2) // 2)
 
 
 class LlamaGeneration:

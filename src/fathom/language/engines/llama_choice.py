@@ -18,7 +18,7 @@ from fathom.errors import EngineError
 from fathom.language.engines.base import Finish, Piece, Request
 from fathom.language.engines.llama_cache import CachedSequence
 from fathom.language.engines.llama_model import Model
-from fathom.language.engines.llama_sampling import Sampler, log_softmax, top
+from fathom.language.engines.llama_sampling import Sampler, logprob, top_logprobs
 from fathom.language.engines.llama_text import TextStream
 
 __all__ = ["Choice", "Listener", "Reading"]
@@ -117,11 +117,10 @@ class Choice:
                 self.listener.post(self)
 
     def _measure(self, token: int, logits: NDArray[np.float32]) -> tuple[float, TopLogprobs]:
-        logprobs = log_softmax(logits)
         count = self._request.sampling.top_logprobs
         spell = self._model.vocabulary.piece
-        best = tuple((spell(i).decode(errors="replace"), p) for i, p in top(logprobs, count)) if count else ()
-        return float(logprobs[token]), best
+        best = top_logprobs(logits, count) if count else []
+        return logprob(logits, token), tuple((spell(i).decode(errors="replace"), value) for i, value in best)
 
     def fail(self, error: EngineError) -> None:
         """It cannot go on."""

@@ -8,6 +8,7 @@ are those of the model itself: over the whole vocabulary at temperature 1, befor
 from __future__ import annotations
 
 import ctypes
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library, TokenData, TokenDataArray
 from fathom.language.engines.llama_grammar import Grammar
 
-__all__ = ["DEFAULTS", "Candidates", "Sampler", "log_softmax", "top"]
+__all__ = ["DEFAULTS", "Candidates", "Sampler", "logprob", "top_logprobs"]
 
 DEFAULTS = Sampling(temperature=0.7, top_p=0.95, top_k=40)
 """What is taken for everything that a request leaves open."""
@@ -98,15 +99,19 @@ def _chain(library: Library, sampling: Sampling, n_vocab: int, seed: int, window
     return [*samplers, library.llama_sampler_init_dist(seed)]
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Natural-log probabilities, shape as given, (vocabulary,)."""
-    shifted = logits - logits.max()
-    result: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
-    return result
+def logprob(logits: NDArray[np.float32], token: int) -> float:
+    """Natural-log probability of a token, over the whole vocabulary at temperature 1."""
+    return float(logits[token]) - _log_sum_exp(logits)
 
 
-def top(logprobs: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
+def top_logprobs(logits: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
     """The ``count`` most likely tokens with their log-probabilities, best first."""
-    count = min(count, len(logprobs))
-    best = np.argpartition(logprobs, -count)[-count:]
-    return [(int(i), float(logprobs[i])) for i in best[np.argsort(-logprobs[best], kind="stable")]]
+    count = min(count, len(logits))
+    best = np.argpartition(logits, -count)[-count:]
+    total = _log_sum_exp(logits)
+    return [(int(token), float(logits[token]) - total) for token in best[np.argsort(-logits[best], kind="stable")]]
+
+
+def _log_sum_exp(logits: NDArray[np.float32]) -> float:
+    most = logits.max()
+    return float(most) + math.log(float(np.exp(logits - most).sum()))
