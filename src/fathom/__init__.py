@@ -7,7 +7,7 @@
 
 from fathom.api import asolve, open, prepare_run, solve, stream
 from fathom.budget import Budget, Meter
-from fathom.errors import FathomError, NoAnswer, UsageError
+from fathom.errors import EngineError, FathomError, LimitError, NoAnswer, UsageError
 from fathom.records import Candidate, Message, Problem, Receipt, Result, Spent, StopReason, Trajectory, Update
 from fathom.run import Run
 from fathom.search import BestOfN, Direct, Strategy, Vote
@@ -19,7 +19,9 @@ __all__ = [
     "Budget",
     "Candidate",
     "Direct",
+    "EngineError",
     "FathomError",
+    "LimitError",
     "Message",
     "Meter",
     "NoAnswer",

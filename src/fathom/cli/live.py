@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fathom.cli.output import receipt_line
+from fathom.language.download import Progress as DownloadProgress
 from fathom.records import Candidate, Result, Update
 from fathom.run import Run
 
@@ -101,7 +102,7 @@ def _tally(candidates: tuple[Candidate, ...], running: int) -> Table:
 
 
 @contextmanager
-def download_progress() -> Iterator[Callable[[int, int, str], None]]:
+def download_progress() -> Iterator[DownloadProgress]:
     """A callback for downloads that draws a bar on standard error, where that is a terminal."""
     console = Console(stderr=True)
     bar = Progress(

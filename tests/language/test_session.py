@@ -1,0 +1,155 @@
+"""How a language model is asked, concluded and read, on engines with and without a given beginning."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from upstreams import Upstream
+
+import fathom
+from fathom import Budget, Message
+from fathom.errors import UsageError
+from fathom.language.engines.base import Prompt
+from fathom.language.engines.openai import OpenAIEngine
+from fathom.language.engines.scripted import Latency, ScriptedEngine
+from fathom.language.model import LanguageModel
+from fathom.language.prompts import FORMS, AnswerForm, closed_box, open_thinking, visible
+
+
+def play(text: str, form: str = "short", **options: Any) -> LanguageModel:
+    return LanguageModel(ScriptedEngine(lambda prompt, rng: text, **options), form=form)
+
+
+@given(st.text(alphabet="ab{}12", max_size=30))
+def test_a_box_is_closed_where_its_braces_balance(text: str) -> None:
+    depth, closed = 1, False
+    for mark in text:
+        depth += {"{": 1, "}": -1}.get(mark, 0)
+        closed = closed or depth == 0
+    assert closed_box(text) == closed
+
+
+@pytest.mark.parametrize("tag", ["think", "thinking", "reasoning"])
+def test_reasoning_sections_are_found_and_hidden(tag: str) -> None:
+    assert open_thinking(f"<{tag}>hm") == f"</{tag}>"
+    assert open_thinking(f"<{tag}>hm</{tag}> so") is None
+    assert visible(f"<{tag}>hm</{tag}> so") == "so"
+    assert visible(f"<{tag}>still") == ""
+
+
+def test_what_was_cut_is_closed() -> None:
+    short, code = FORMS[AnswerForm.SHORT], FORMS[AnswerForm.CODE]
+    assert (
+        short.extract(short.complete("So \\boxed{\\frac{1}{2")) is None
+        or short.complete("a \\boxed{7") == "a \\boxed{7}"
+    )
+    assert short.complete("a \\boxed{7} and on") == "a \\boxed{7} and on"
+    assert code.extract(code.complete("```python\nx = 1")) is not None
+
+
+async def test_an_instruction_joins_a_given_system_message() -> None:
+    seen: list[Prompt] = []
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        seen.append(prompt)
+        return "\\boxed{1}"
+
+    model = LanguageModel(ScriptedEngine(script))
+    await fathom.asolve(model, [Message("system", "Be kind."), Message("user", "?")], strategy="direct")
+    assert [m.role for m in seen[0].messages] == ["system", "user"]
+    assert seen[0].messages[0].content.endswith("Be kind.")
+    await model.using(form="text").engine.aclose()
+
+
+async def test_the_text_form_sends_the_prompt_as_it_is_and_takes_all_of_the_output() -> None:
+    seen: list[Prompt] = []
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        seen.append(prompt)
+        return "<think>let me see</think>\nA poem, in two lines,\nand its end."
+
+    result = await fathom.asolve(LanguageModel(ScriptedEngine(script), form="text"), "Write.", strategy="direct")
+    assert seen[0].messages == (Message("user", "Write."),)
+    assert result.answer == "A poem, in two lines,\nand its end."
+
+
+async def test_the_code_form_takes_the_last_block() -> None:
+    result = await fathom.asolve(play("Sure:\n```python\ndef f():\n    return 1\n```\nDone.", form="code"), "?")
+    assert result.answer.strip() == "def f():\n    return 1"
+
+
+async def test_codes_that_differ_only_in_case_are_different_answers() -> None:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        return f"```python\n{rng.choice(['a = B', 'A = b'])}\n```"
+
+    model = LanguageModel(ScriptedEngine(script), form="code")
+    result = await fathom.asolve(model, "?", strategy="vote(width=12, stop=never)")
+    assert len(result.receipt.candidates) == 2
+
+
+async def test_a_thought_that_is_cut_is_closed_before_the_conclusion() -> None:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        if prompt.prefix_text:
+            assert prompt.prefix_text.endswith("\n</think>\n\nThe answer is \\boxed{")
+            return "9}"
+        return "<think>" + "and then " * 300
+
+    model = LanguageModel(ScriptedEngine(script))
+    result = await fathom.asolve(model, "?", strategy="vote(width=2, depth=40)")
+    assert result.answer == "9"
+    assert result.receipt.candidates[0].finished is False
+
+
+async def test_a_conclusion_that_is_cut_in_the_middle_never_outvotes_a_whole_one() -> None:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        if prompt.prefix_text:
+            return " ".join("1234567")  # never closes the box
+        return "\\boxed{7}" if rng.random() < 0.3 else "so " * 50
+
+    model = LanguageModel(ScriptedEngine(script))
+    result = await fathom.asolve(model, "?", strategy="vote(width=20, depth=10, stop=never)")
+    assert result.answer == "7"
+    assert result.receipt.candidates[1].votes > result.receipt.candidates[0].votes
+
+
+async def test_a_server_that_cannot_continue_a_beginning_is_asked_for_the_answer() -> None:
+    def say(body: dict[str, Any], choice: int) -> list[str]:
+        last = body["messages"][-1]["content"]
+        return ["\\boxed{", "31", "}"] if "final answer" in last else ["hm "] * 400
+
+    with Upstream(many=1, tokens=say) as server:
+        engine = OpenAIEngine("m", server.url, prefix="none")
+        result = await fathom.asolve(LanguageModel(engine), "?", budget=Budget(width=2, depth=20, seconds=20))
+        await engine.aclose()
+    assert result.answer == "31"
+    asked = server.bodies[-1]["messages"]
+    assert [m["role"] for m in asked] == ["system", "user", "assistant", "user"]
+    assert asked[2]["content"].startswith("hm")
+
+
+async def test_without_a_deadline_nothing_is_streamed_and_with_one_it_is() -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        model = LanguageModel(engine)
+        await fathom.asolve(model, "?", strategy="vote(width=4)")
+        await fathom.asolve(model, "?", strategy="vote(width=4)", within="5s")
+        await engine.aclose()
+    assert [bool(body.get("stream")) for body in server.bodies] == [False, True]
+
+
+async def test_a_short_deadline_leaves_the_depth_that_fits() -> None:
+    latency = Latency(token=0.01, crowding=0.5)
+    model = LanguageModel(ScriptedEngine({"1": 1}, latency=latency, room=16))
+    await model.prepare()
+    brief = await fathom.asolve(model, "?", strategy="vote(width=16, stop=never)", within=0.4)
+    ample = await fathom.asolve(model, "?", strategy="vote(width=16, stop=never)", within=8)
+    assert brief.receipt.spent.width < ample.receipt.spent.width == 16
+
+
+async def test_an_unknown_answer_form_says_which_there_are() -> None:
+    with pytest.raises(UsageError, match="short"):
+        LanguageModel(ScriptedEngine({"1": 1}), form="poem")
