@@ -43,10 +43,7 @@ def test_reasoning_sections_are_found_and_hidden(tag: str) -> None:
 
 def test_what_was_cut_is_closed() -> None:
     short, code = FORMS[AnswerForm.SHORT], FORMS[AnswerForm.CODE]
-    assert (
-        short.extract(short.complete("So \\boxed{\\frac{1}{2")) is None
-        or short.complete("a \\boxed{7") == "a \\boxed{7}"
-    )
+    assert short.extract(short.complete("a \\boxed{7")) == "7"
     assert short.complete("a \\boxed{7} and on") == "a \\boxed{7} and on"
     assert code.extract(code.complete("```python\nx = 1")) is not None
 
@@ -62,7 +59,6 @@ async def test_an_instruction_joins_a_given_system_message() -> None:
     await fathom.asolve(model, [Message("system", "Be kind."), Message("user", "?")], strategy="direct")
     assert [m.role for m in seen[0].messages] == ["system", "user"]
     assert seen[0].messages[0].content.endswith("Be kind.")
-    await model.using(form="text").engine.aclose()
 
 
 async def test_the_text_form_sends_the_prompt_as_it_is_and_takes_all_of_the_output() -> None:
@@ -107,7 +103,7 @@ async def test_a_thought_that_is_cut_is_closed_before_the_conclusion() -> None:
 async def test_a_conclusion_that_is_cut_in_the_middle_never_outvotes_a_whole_one() -> None:
     def script(prompt: Prompt, rng: random.Random) -> str:
         if prompt.prefix_text:
-            return " ".join("1234567")  # never closes the box
+            return " ".join("1234567" * 9)  # never closes the box
         return "\\boxed{7}" if rng.random() < 0.3 else "so " * 50
 
     model = LanguageModel(ScriptedEngine(script))
