@@ -229,20 +229,25 @@ class Explorer:
                 trajectory.end = _end(trajectory, depth, halt_threshold, settling)
             leaving = [t for t in active if t.end is not None]
             active = [t for t in active if t.end is None]
-            self._leave(leaving)
+            self._leave(leaving, judged=halt_threshold < 1)
         return results
 
-    @torch.inference_mode()
-    def _leave(self, trajectories: Sequence[Trajectory]) -> None:
-        """Conclude and judge for the last time, and free the slots."""
+    def _leave(self, trajectories: Sequence[Trajectory], judged: bool) -> None:
+        """Conclude, judge where the last step did not, and free the slots."""
         self.conclude(trajectories)
+        if not judged:
+            self._judge(trajectories)
+        for trajectory in trajectories:
+            self.drop(trajectory)
+
+    @torch.inference_mode()
+    def _judge(self, trajectories: Sequence[Trajectory]) -> None:
         for first in range(0, len(trajectories), self.wave):
             wave = trajectories[first : first + self.wave]
             states = self._h[torch.tensor([self._slot(t) for t in wave], device=self._h.device)]
             halts, values = (logit.sigmoid().tolist() for logit in self.model.judge(states))
             for trajectory, halt, value in zip(wave, halts, values, strict=True):
                 trajectory.halt, trajectory.value = halt, value
-                self.drop(trajectory)
 
     def _take(self) -> int:
         if not self._free:

@@ -57,8 +57,10 @@ class Sudoku:
         self.shape = Shape(length=n * n, symbols_in=n + 1, symbols_out=n + 1)
         self.defaults: Mapping[str, Any] = {
             "mixer": 2 * n * n if n < 9 else n * n,
-            "beta": 0.3 if n < 9 else 0.1,
             "inner": 2 if n < 9 else 3,
+            "beta": 0.5,
+            "on_policy_share": 0.9,
+            "learning_rate": 2e-3,
         }
         self._units = torch.tensor(grid.units)
 
