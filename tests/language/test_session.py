@@ -48,17 +48,32 @@ def test_what_was_cut_is_closed() -> None:
     assert code.extract(code.complete("```python\nx = 1")) is not None
 
 
-async def test_an_instruction_joins_a_given_system_message() -> None:
+@pytest.mark.parametrize(("parameters", "roles"), [(10**8, "suau"), (10**11, "su"), (0, "su")])
+async def test_the_opening_joins_a_given_system_message_and_shows_small_models_an_example(
+    parameters: int, roles: str
+) -> None:
     seen: list[Prompt] = []
 
     def script(prompt: Prompt, rng: random.Random) -> str:
         seen.append(prompt)
         return "\\boxed{1}"
 
-    model = LanguageModel(ScriptedEngine(script))
+    model = LanguageModel(ScriptedEngine(script, parameters=parameters))
     await fathom.asolve(model, [Message("system", "Be kind."), Message("user", "?")], strategy="direct")
-    assert [m.role for m in seen[0].messages] == ["system", "user"]
+    assert "".join(m.role[0] for m in seen[0].messages) == roles
     assert seen[0].messages[0].content.endswith("Be kind.")
+
+
+async def test_without_reasoning_the_model_is_asked_for_the_answer_alone() -> None:
+    seen: list[Prompt] = []
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        seen.append(prompt)
+        return "5}"
+
+    await fathom.asolve(LanguageModel(ScriptedEngine(script)), "?", budget=Budget(depth=0, width=1))
+    assert "only" in seen[0].messages[0].content
+    assert seen[0].prefix_text == "The answer is \\boxed{"
 
 
 async def test_the_text_form_sends_the_prompt_as_it_is_and_takes_all_of_the_output() -> None:

@@ -10,7 +10,7 @@ from fathom.answers import warm_up
 from fathom.budget import Meter
 from fathom.errors import LimitError, PromptTooLong, UsageError, one_of
 from fathom.language.engines.base import Engine, EngineCapability, Pace, Prompt, Sampling
-from fathom.language.prompts import FORMS, AnswerForm, with_instruction
+from fathom.language.prompts import FORMS, AnswerForm, after
 from fathom.language.session import Habits, LanguageSession
 from fathom.reasoner import Capability
 from fathom.records import Message, Problem
@@ -18,6 +18,8 @@ from fathom.records import Message, Problem
 __all__ = ["LanguageModel"]
 
 DEFAULT_SAMPLING = Sampling(temperature=0.7)
+SMALL = 3e9
+"""Parameters below which a model is shown an example of how to answer."""
 
 
 class LanguageModel:
@@ -37,7 +39,7 @@ class LanguageModel:
         self.sampling = sampling or DEFAULT_SAMPLING
         self._habits: dict[AnswerForm, Habits] = {form: Habits() for form in AnswerForm}
         self._pace: Pace | None = None
-        self._warm: dict[str, int] = {}
+        self._warm: dict[tuple[Message, ...], int] = {}
 
     def __repr__(self) -> str:
         return f"LanguageModel({self.name!r}, form={self.form.value!r})"
@@ -75,35 +77,38 @@ class LanguageModel:
         if self.form is AnswerForm.SHORT:
             threading.Thread(target=warm_up, name="fathom-algebra", daemon=True).start()
         self._pace = self._pace or await self.engine.pace()
-        for words in dict.fromkeys((FORMS[self.form].think, FORMS[self.form].answer)):
-            if words and words not in self._warm:
-                head = Prompt((Message("system", words),))
-                await self.engine.warm(head)
-                self._warm[words] = await self.engine.count(head) or 0
+        for direct in (False, True):
+            opening = self._opening(direct)
+            if opening and opening not in self._warm:
+                await self.engine.warm(Prompt(opening))
+                self._warm[opening] = await self.engine.count(Prompt(opening)) or 0
+
+    def _opening(self, direct: bool) -> tuple[Message, ...]:
+        return FORMS[self.form].opening(direct=direct, example=0 < self.engine.traits.parameters < SMALL)
 
     async def open(
         self, problem: Problem, meter: Meter, *, seed: int = 0, wants: frozenset[Capability] = frozenset()
     ) -> LanguageSession:
         form = FORMS[self.form]
-        direct = meter.limits.get("depth") == 0
-        words = form.answer if direct else form.think
-        prompt_tokens = await self.engine.count(Prompt(with_instruction(problem, words)))
+        opening = self._opening(direct=False)
+        messages = after(opening, problem)
+        prompt_tokens = await self.engine.count(Prompt(messages))
         if prompt_tokens is not None:
             self._check_length(prompt_tokens, form.tokens)
-            self._check_deadline(prompt_tokens - self._warm.get(words, 0), meter)
+            self._check_deadline(prompt_tokens - self._warm.get(opening, 0), meter)
         sampling = self.sampling
         if Capability.LOGPROBS in wants and EngineCapability.LOGPROBS in self.engine.traits.capabilities:
             sampling = dataclasses.replace(sampling, logprobs=True)
         return LanguageSession(
             self.engine,
-            problem,
+            messages,
+            after(self._opening(direct=True), problem),
             form,
             sampling,
             seed=seed,
             pace=self._pace,
             habits=self._habits[self.form],
             prompt_tokens=prompt_tokens,
-            direct=direct,
         )
 
     def _check_length(self, prompt_tokens: int, reserve: int) -> None:

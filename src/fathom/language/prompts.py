@@ -14,7 +14,7 @@ from enum import StrEnum
 from fathom.answers import canonical, code_block, extract, looks_mathematical
 from fathom.records import Message, Problem
 
-__all__ = ["FORMS", "AnswerForm", "Form", "closed_box", "open_thinking", "visible", "with_instruction"]
+__all__ = ["FORMS", "AnswerForm", "Form", "after", "closed_box", "open_thinking", "visible"]
 
 
 _PLAIN = re.compile(r"\s*[-+$]?[\d,]*\.?\d*\s*%?\s*")  # numbers, which need no algebra
@@ -33,9 +33,10 @@ class AnswerForm(StrEnum):
 class Form:
     """The words for one answer form.
 
-    ``think`` and ``answer`` are the instructions with and without reasoning. ``cue`` is what the model is made to begin
-    its conclusion with, and ``request`` how it is asked for it where an engine cannot continue a given beginning.
-    ``tokens`` is what a conclusion may take.
+    ``think`` and ``answer`` are the instructions with and without reasoning. ``shown`` is a question with its worked
+    answer and its bare one, for models so small that an example tells them more than words do: it makes their reasoning
+    several times shorter. ``cue`` is what the model is made to begin its conclusion with, and ``request`` how it is
+    asked for it where an engine cannot continue a given beginning. ``tokens`` is what a conclusion may take.
     """
 
     think: str
@@ -43,6 +44,18 @@ class Form:
     cue: str
     request: str
     tokens: int
+    shown: tuple[str, str, str] | None = None
+
+    def opening(self, *, direct: bool, example: bool) -> tuple[Message, ...]:
+        """What stands before every problem: the instruction, and the example where it is wanted."""
+        words = self.answer if direct else self.think
+        if not words:
+            return ()
+        turns = [Message("system", words)]
+        if example and self.shown is not None:
+            question, worked, bare = self.shown
+            turns += [Message("user", question), Message("assistant", bare if direct else worked)]
+        return tuple(turns)
 
     def extract(self, text: str) -> str | None:
         """The answer in a finished output, or None where it states none."""
@@ -109,6 +122,11 @@ FORMS = {
         cue="\n\nThe answer is \\boxed{",
         request="Time is up. Reply with only your final answer in \\boxed{}.",
         tokens=24,
+        shown=(
+            "A shop has 34 boxes of 26 pens and sells 15 pens. How many are left?",
+            "34 * 26 = 34 * 20 + 34 * 6 = 680 + 204 = 884\n884 - 15 = 869\n\\boxed{869}",
+            "\\boxed{869}",
+        ),
     ),
     AnswerForm.CODE: _Code(
         think="Reply with the complete Python code in one code block.",
@@ -121,15 +139,13 @@ FORMS = {
 }
 
 
-def with_instruction(problem: Problem, instruction: str) -> tuple[Message, ...]:
-    """The problem's messages with the instruction in front: as the system message, or at the head of a given one."""
+def after(opening: tuple[Message, ...], problem: Problem) -> tuple[Message, ...]:
+    """The problem's messages behind an opening; a system message of its own is joined to the opening's."""
     messages = problem.messages
-    if not instruction:
-        return messages
-    if messages[0].role in ("system", "developer"):
-        head = Message(messages[0].role, f"{instruction}\n\n{messages[0].content}")
-        return (head, *messages[1:])
-    return (Message("system", instruction), *messages)
+    if opening and messages[0].role in ("system", "developer"):
+        head = Message(messages[0].role, f"{opening[0].content}\n\n{messages[0].content}")
+        return (head, *opening[1:], *messages[1:])
+    return (*opening, *messages)
 
 
 def open_thinking(text: str) -> str | None:

@@ -28,9 +28,9 @@ from fathom.language.engines.base import (
     Sampling,
     Span,
 )
-from fathom.language.prompts import Form, open_thinking, with_instruction
+from fathom.language.prompts import Form, open_thinking
 from fathom.reasoner import Expansion, Reserve
-from fathom.records import Message, Problem, Trajectory
+from fathom.records import Message, Trajectory
 
 __all__ = ["Habits", "LanguageSession"]
 
@@ -59,6 +59,7 @@ class _State:
     spans: tuple[Span, ...] = ()
     lease: Lease | None = None
     revises: tuple[Message, ...] = ()
+    direct: bool = False  # no reasoning was wanted, and the model is asked accordingly
     greedy: bool = False
 
 
@@ -99,7 +100,8 @@ class LanguageSession:
     def __init__(
         self,
         engine: Engine,
-        problem: Problem,
+        messages: tuple[Message, ...],
+        direct: tuple[Message, ...],
         form: Form,
         sampling: Sampling,
         *,
@@ -107,15 +109,14 @@ class LanguageSession:
         pace: Pace | None,
         habits: Habits,
         prompt_tokens: int | None,
-        direct: bool,
     ) -> None:
         self.engine = engine
-        self.problem = problem
         self.form = form
         self.sampling = sampling
         self.seed = seed
         self.prompt_tokens = prompt_tokens
-        self.prompt = Prompt(with_instruction(problem, form.answer if direct else form.think))
+        self.messages = messages
+        self.direct = direct
         self._pace = pace
         self._habits = habits
         self._running: dict[Generation, set[int]] = {}
@@ -163,7 +164,7 @@ class LanguageSession:
         work = list(zip(expansion.ids, leases, strict=False))
         if depth == 0:
             for id, lease in work:
-                yield Trajectory(id, reason="length", state=_State(lease=lease, greedy=expansion.greedy))
+                yield Trajectory(id, reason="length", state=_State(lease=lease, direct=True, greedy=expansion.greedy))
         elif expansion.at_least:
             async for trajectory in _as_completed([self._extended(id, expansion, lease) for id, lease in work]):
                 yield trajectory
@@ -219,7 +220,7 @@ class LanguageSession:
     def _request(self, expansion: Expansion, start: _State, leases: Sequence[Lease], meter: Meter) -> Request:
         unlimited = meter.deadline == math.inf
         return Request(
-            Prompt((*self.prompt.messages, *start.revises), start.spans),
+            Prompt((*self.messages, *start.revises), start.spans),
             n=len(leases),
             max_tokens=max(1, min(lease.left for lease in leases) - self.form.tokens),
             sampling=replace(self.sampling, temperature=0.0) if expansion.greedy else self.sampling,
@@ -303,7 +304,7 @@ class LanguageSession:
             reason=_REASONS[choice.finish or Finish.CANCELLED],
             logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
             error=choice.error,
-            state=_State(spans, lease, start.revises, expansion.greedy),
+            state=_State(spans, lease, start.revises, greedy=expansion.greedy),
         )
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
@@ -348,7 +349,7 @@ class LanguageSession:
 
     def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:
         """The prompt that has the trajectory conclude, and the words that were put into the model's mouth."""
-        messages = (*self.prompt.messages, *state.revises)
+        messages = (*(self.direct if state.direct else self.messages), *state.revises)
         if EngineCapability.PREFIX in self.traits.capabilities:
             cue = self.form.cue if trajectory.text else self.form.cue.lstrip()
             if (tag := open_thinking(trajectory.text)) is not None:
