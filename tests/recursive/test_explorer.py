@@ -77,6 +77,17 @@ def test_slots_are_bounded_freed_and_used_again(queens: Queens, model: Recursive
         explorer.drop(first)
 
 
+def test_paths_are_kept_in_full_where_asked_for(queens: Queens, model: RecursiveModel) -> None:
+    lengths = []
+    for trace in (False, True):
+        explorer = Explorer(model, trace=trace)
+        ((trajectory,),) = explorer.run([explorer.pose(queens.inputs("test")[0])], width=1, depth=30)
+        lengths.append(len(trajectory.path))
+    assert lengths == [16, 30]
+    with pytest.raises(LimitError, match="period"):
+        Settling(period=16)
+
+
 def test_halting_ends_a_trajectory_as_soon_as_the_head_is_sure(queens: Queens, model: RecursiveModel) -> None:
     with torch.no_grad():
         model.heads.out.bias.fill_(9.0)

@@ -22,6 +22,8 @@ from fathom.recursive.noise import key_of, noise_of
 __all__ = ["End", "Explorer", "Settling", "Trajectory"]
 
 FINGERPRINT = 16
+RECENT = 16
+"""How many steps back a trajectory remembers, unless the explorer traces them all."""
 
 
 class End(StrEnum):
@@ -47,6 +49,11 @@ class Settling:
     period: int = 6
     patience: int = 2
 
+    def __post_init__(self) -> None:
+        for name in ("period", "patience"):
+            if not 1 <= getattr(self, name) < RECENT:
+                raise LimitError(name, f"{name} of settling must be from 1 to {RECENT - 1}, not {getattr(self, name)}")
+
 
 @dataclass(eq=False)
 class Trajectory:
@@ -67,7 +74,7 @@ class Trajectory:
     trajectory.
     """
     answers: list[bytes] = field(default_factory=list, repr=False)
-    """The answers held after each step, where settling was asked for."""
+    """The answers held after each recent step, where settling was asked for."""
     forks: int = 0
     settled_for: int = 0
 
@@ -75,7 +82,8 @@ class Trajectory:
 class Explorer:
     """Trajectories of one model. ``slots`` bounds how many exist at a time, ``wave`` how many are computed at a time.
 
-    ``dtype`` is that of weights and states; distributions and noise are float32 throughout.
+    ``dtype`` is that of weights and states; distributions and noise are float32 throughout. ``trace`` keeps the whole
+    path of each trajectory.
     """
 
     def __init__(
@@ -86,12 +94,13 @@ class Explorer:
         slots: int = 1024,
         wave: int = 128,
         dtype: torch.dtype = torch.float32,
+        trace: bool = False,
     ) -> None:
         if slots < 1 or wave < 1:
             raise LimitError(
                 "width", f"an explorer needs at least one slot and waves of at least one, not {slots} and {wave}"
             )
-        self.model, self.seed, self.wave = model.to(dtype).eval(), seed, wave
+        self.model, self.seed, self.wave, self.trace = model.to(dtype).eval(), seed, wave, trace
         device = model.h0.device
         # Pages of an empty tensor are taken from the system when they are first written: unused slots cost nothing.
         self._h = torch.empty(slots, *model.h0.shape, dtype=dtype, device=device)
@@ -173,6 +182,8 @@ class Explorer:
         for trajectory, fingerprint in zip(wave, prints, strict=True):
             trajectory.depth += 1
             trajectory.path.append(fingerprint)
+            if not self.trace:
+                del trajectory.path[:-RECENT]
         if judge:
             halts, values = (logit.sigmoid().tolist() for logit in model.judge(state.h))
             for trajectory, halt, value in zip(wave, halts, values, strict=True):
@@ -225,6 +236,7 @@ class Explorer:
             if settling is not None:
                 for trajectory, answer in zip(active, self.conclude(active), strict=True):
                     trajectory.answers.append(answer.numpy().tobytes())
+                    del trajectory.answers[: -settling.patience - 1]
             for trajectory in active:
                 trajectory.end = _end(trajectory, depth, halt_threshold, settling)
             leaving = [t for t in active if t.end is not None]
