@@ -14,9 +14,10 @@ from torch import Tensor
 
 from fathom.recursive.checkpoint import load_checkpoint
 from fathom.recursive.evaluate import wilson
-from fathom.recursive.explorer import Explorer, Settling
+from fathom.recursive.explorer import Explorer
 from fathom.recursive.library import find_checkpoint
 from fathom.recursive.model import RecursiveModel
+from fathom.recursive.settling import Settling
 from fathom.recursive.tasks import Task, open_task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from small_models import tiny
 
 from fathom.errors import LimitError, UsageError
-from fathom.recursive.explorer import End, Explorer, Settling, Trajectory, _settled
+from fathom.recursive.explorer import Explorer, Trajectory
 from fathom.recursive.model import RecursiveModel
 from fathom.recursive.noise import key_of, noise_of
+from fathom.recursive.settling import End, Footprints, Settling
 from fathom.recursive.tasks.queens import Queens
 
 
@@ -44,7 +45,7 @@ def test_a_trajectory_is_the_same_alone_and_among_others(queens: Queens, model: 
         among.advance(many[1:][::-1])
         among.advance(many[:1])
     assert torch.equal(alone.conclude([one])[0], among.conclude(many[:1])[0])
-    assert all(torch.equal(a, b) for a, b in zip(one.path, many[0].path, strict=True))
+    assert torch.equal(alone.path(one), among.path(many[0]))
 
 
 def test_a_fork_shares_the_past_and_goes_its_own_way(queens: Queens, model: RecursiveModel) -> None:
@@ -54,7 +55,9 @@ def test_a_fork_shares_the_past_and_goes_its_own_way(queens: Queens, model: Recu
     first, second = explorer.fork(parent), explorer.fork(parent)
     assert torch.equal(explorer.conclude([first])[0], explorer.conclude([parent])[0])
     explorer.advance([parent, first, second])
-    ends = [t.path[-1] for t in (parent, first, second)]
+    paths = [explorer.path(t) for t in (parent, first, second)]
+    assert all(torch.equal(path[0], paths[0][0]) for path in paths)
+    ends = [path[1] for path in paths]
     assert all(not torch.equal(a, b) for a, b in zip(ends, ends[1:] + ends[:1], strict=True))
     assert parent.depth == first.depth == 2
 
@@ -77,17 +80,6 @@ def test_slots_are_bounded_freed_and_used_again(queens: Queens, model: Recursive
         explorer.drop(first)
 
 
-def test_paths_are_kept_in_full_where_asked_for(queens: Queens, model: RecursiveModel) -> None:
-    lengths = []
-    for trace in (False, True):
-        explorer = Explorer(model, trace=trace)
-        ((trajectory,),) = explorer.run([explorer.pose(queens.inputs("test")[0])], width=1, depth=30)
-        lengths.append(len(trajectory.path))
-    assert lengths == [16, 30]
-    with pytest.raises(LimitError, match="period"):
-        Settling(period=16)
-
-
 def test_halting_ends_a_trajectory_as_soon_as_the_head_is_sure(queens: Queens, model: RecursiveModel) -> None:
     with torch.no_grad():
         model.heads.out.bias.fill_(9.0)
@@ -100,27 +92,32 @@ def test_halting_ends_a_trajectory_as_soon_as_the_head_is_sure(queens: Queens, m
     assert explorer.free == 1024
 
 
+def ends_of(path: list[float], answers: list[int]) -> list[End | None]:
+    """What is seen after each step of a latent of 64 equal numbers, in one slot of several."""
+    footprints, ends = Footprints(5, 64, torch.device("cpu")), []
+    for depth, (value, answer) in enumerate(zip(path, answers, strict=True), 1):
+        slot, at = torch.tensor([3]), torch.tensor([depth])
+        footprints.record(slot, at, torch.full((1, 4, 16), value))
+        footprints.record_answers(slot, at, torch.full((1, 9), answer))
+        ends += footprints.settled(slot, at, Settling())
+    return ends
+
+
 def test_a_still_latent_converges_and_a_returning_one_loops() -> None:
-    still, swinging, moving = (Trajectory(0, 0, None) for _ in range(3))
-    ends = {}
-    for step in range(12):
-        still.path.append(torch.ones(16))
-        swinging.path.append(torch.full((16,), float(step % 3)))
-        moving.path.append(torch.full((16,), float(step)))
-        for name, trajectory in (("still", still), ("swinging", swinging), ("moving", moving)):
-            ends.setdefault(name, _settled(trajectory, Settling()))
-            ends[name] = ends[name] or _settled(trajectory, Settling())
-    assert ends == {"still": End.CONVERGED, "swinging": End.LOOPED, "moving": None}
+    changing = list(range(40))
+    assert ends_of([1.0] * 4, changing[:4]) == [None, None, End.CONVERGED, End.CONVERGED]
+    assert ends_of([0.0, 1.0, 2.0] * 2, changing[:6]) == [None] * 4 + [End.LOOPED] * 2
+    assert ends_of([float(step) for step in range(40)], changing) == [None] * 40
 
 
 def test_a_stochastic_model_settles_where_its_answer_does() -> None:
-    trajectory = Trajectory(0, 0, None)
-    ends = []
-    for step, answer in enumerate((b"a", b"b", b"b", b"a", b"a", b"a")):
-        trajectory.path.append(torch.full((16,), float(step)))
-        trajectory.answers.append(answer)
-        ends.append(_settled(trajectory, Settling(patience=2)))
-    assert ends == [None] * 5 + [End.CONVERGED]
+    moving = [float(step) for step in range(6)]
+    assert ends_of(moving, [0, 1, 1, 0, 0, 0]) == [None] * 5 + [End.CONVERGED]
+
+
+def test_settling_looks_no_farther_back_than_is_remembered() -> None:
+    with pytest.raises(LimitError, match="at most 16 together"):
+        Settling(period=15, patience=2)
 
 
 def test_a_deterministic_model_settles_before_the_depth_ends(queens: Queens) -> None:

@@ -9,8 +9,7 @@ slot for the next. Any set of trajectories may advance together, in waves of bou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,41 +17,9 @@ from torch import Tensor
 from fathom.errors import LimitError, UsageError
 from fathom.recursive.model import Latent, RecursiveModel
 from fathom.recursive.noise import key_of, noise_of
+from fathom.recursive.settling import End, Footprints, Settling
 
-__all__ = ["End", "Explorer", "Settling", "Trajectory"]
-
-FINGERPRINT = 16
-RECENT = 16
-"""How many steps back a trajectory remembers, unless the explorer traces them all."""
-
-
-class End(StrEnum):
-    """Why a trajectory took no further step."""
-
-    HALTED = "halted"
-    CONVERGED = "converged"
-    LOOPED = "looped"
-    EXHAUSTED = "exhausted"
-
-
-@dataclass(frozen=True)
-class Settling:
-    """When a trajectory counts as settled.
-
-    Its latent moves less than ``tolerance`` (root mean square, of a state of unit scale) from one step to the next, or
-    its answer does not change, for ``patience`` steps on end (*converged*); or the latent comes back that close to
-    where it was up to ``period`` steps ago (*looped*). A stochastic model's latent never rests: there it is the answer
-    that does.
-    """
-
-    tolerance: float = 0.02
-    period: int = 6
-    patience: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("period", "patience"):
-            if not 1 <= getattr(self, name) < RECENT:
-                raise LimitError(name, f"{name} of settling must be from 1 to {RECENT - 1}, not {getattr(self, name)}")
+__all__ = ["Explorer", "Trajectory"]
 
 
 @dataclass(eq=False)
@@ -69,21 +36,13 @@ class Trajectory:
     """Probability that the answer will be right in the end (LPRM)."""
     answer: Tensor | None = None
     end: End | None = None
-    path: list[Tensor] = field(default_factory=list, repr=False)
-    """A random projection of h after each step, (16,): enough to see convergence and loops, and to draw the
-    trajectory.
-    """
-    answers: list[bytes] = field(default_factory=list, repr=False)
-    """The answers held after each recent step, where settling was asked for."""
     forks: int = 0
-    settled_for: int = 0
 
 
 class Explorer:
     """Trajectories of one model. ``slots`` bounds how many exist at a time, ``wave`` how many are computed at a time.
 
-    ``dtype`` is that of weights and states; distributions and noise are float32 throughout. ``trace`` keeps the whole
-    path of each trajectory.
+    ``dtype`` is that of weights and states; distributions and noise are float32 throughout.
     """
 
     def __init__(
@@ -94,13 +53,12 @@ class Explorer:
         slots: int = 1024,
         wave: int = 128,
         dtype: torch.dtype = torch.float32,
-        trace: bool = False,
     ) -> None:
         if slots < 1 or wave < 1:
             raise LimitError(
                 "width", f"an explorer needs at least one slot and waves of at least one, not {slots} and {wave}"
             )
-        self.model, self.seed, self.wave, self.trace = model.to(dtype).eval(), seed, wave, trace
+        self.model, self.seed, self.wave = model.to(dtype).eval(), seed, wave
         device = model.h0.device
         # Pages of an empty tensor are taken from the system when they are first written: unused slots cost nothing.
         self._h = torch.empty(slots, *model.h0.shape, dtype=dtype, device=device)
@@ -109,9 +67,7 @@ class Explorer:
         self._encoded: list[Tensor] = []
         self._identity: list[bytes] = []
         self._started: list[int] = []
-        generator = torch.Generator().manual_seed(0)
-        self._projection = torch.randn(model.h0.numel(), FINGERPRINT, generator=generator).to(device)
-        self._projection /= (FINGERPRINT * model.h0.numel()) ** 0.5
+        self._footprints = Footprints(slots, model.h0.numel(), device)
 
     @property
     def free(self) -> int:
@@ -131,6 +87,10 @@ class Explorer:
         self._started.append(0)
         return len(self._encoded) - 1
 
+    def path(self, trajectory: Trajectory) -> Tensor:
+        """A projection of the trajectory's last 16 latents at most, (n, 16), oldest first: for drawing it."""
+        return self._footprints.latents(self._slot(trajectory), trajectory.depth)
+
     def start(self, problem: int) -> Trajectory:
         """A new trajectory of ``problem`` at depth 0. Raises ``LimitError`` where every slot is taken."""
         key = key_of(self.seed, self._identity[problem], self._started[problem])
@@ -145,16 +105,8 @@ class Explorer:
         self._h[slot], self._l[slot] = self._h[origin], self._l[origin]
         key = key_of(parent.key, parent.depth, parent.forks)
         parent.forks += 1
-        return Trajectory(
-            parent.problem,
-            key,
-            slot,
-            parent.depth,
-            parent.halt,
-            parent.value,
-            path=[*parent.path],
-            answers=[*parent.answers],
-        )
+        self._footprints.copy(origin, slot)
+        return Trajectory(parent.problem, key, slot, parent.depth, parent.halt, parent.value)
 
     def drop(self, trajectory: Trajectory) -> None:
         """Give up the trajectory's state and free its slot. Its answer, where it was concluded, stays."""
@@ -178,12 +130,9 @@ class Explorer:
             noise = drawn.transpose(0, 1).to(self._h.device)
         state = model.supervision_step(Latent(self._h[slots], self._l[slots]), e, noise).state
         self._h[slots], self._l[slots] = state
-        prints = (state.h.flatten(1).float() @ self._projection).cpu()
-        for trajectory, fingerprint in zip(wave, prints, strict=True):
+        for trajectory in wave:
             trajectory.depth += 1
-            trajectory.path.append(fingerprint)
-            if not self.trace:
-                del trajectory.path[:-RECENT]
+        self._footprints.record(slots.cpu(), torch.tensor([t.depth for t in wave]), state.h)
         if judge:
             halts, values = (logit.sigmoid().tolist() for logit in model.judge(state.h))
             for trajectory, halt, value in zip(wave, halts, values, strict=True):
@@ -233,16 +182,20 @@ class Explorer:
                     "width", "every slot of this explorer is taken by trajectories that were started before"
                 )
             self.advance(active, judge=halt_threshold < 1)
-            if settling is not None:
-                for trajectory, answer in zip(active, self.conclude(active), strict=True):
-                    trajectory.answers.append(answer.numpy().tobytes())
-                    del trajectory.answers[: -settling.patience - 1]
-            for trajectory in active:
-                trajectory.end = _end(trajectory, depth, halt_threshold, settling)
+            settled = self._settled(active, settling) if settling is not None else [None] * len(active)
+            for trajectory, end in zip(active, settled, strict=True):
+                halted = End.HALTED if trajectory.halt > halt_threshold else None
+                trajectory.end = halted or end or (End.EXHAUSTED if trajectory.depth >= depth else None)
             leaving = [t for t in active if t.end is not None]
             active = [t for t in active if t.end is None]
             self._leave(leaving, judged=halt_threshold < 1)
         return results
+
+    def _settled(self, trajectories: Sequence[Trajectory], settling: Settling) -> list[End | None]:
+        slots = torch.tensor([self._slot(t) for t in trajectories])
+        depths = torch.tensor([t.depth for t in trajectories])
+        self._footprints.record_answers(slots, depths, torch.stack(self.conclude(trajectories)))
+        return self._footprints.settled(slots, depths, settling)
 
     def _leave(self, trajectories: Sequence[Trajectory], judged: bool) -> None:
         """Conclude, judge where the last step did not, and free the slots."""
@@ -270,25 +223,3 @@ class Explorer:
         if trajectory.slot is None:
             raise UsageError("this trajectory has been dropped; it can be neither advanced nor concluded")
         return trajectory.slot
-
-
-def _end(trajectory: Trajectory, depth: int, halt_threshold: float, settling: Settling | None) -> End | None:
-    if trajectory.halt > halt_threshold:
-        return End.HALTED
-    if settling is not None and (settled := _settled(trajectory, settling)):
-        return settled
-    return End.EXHAUSTED if trajectory.depth >= depth else None
-
-
-def _settled(trajectory: Trajectory, settling: Settling) -> End | None:
-    """Whether the trajectory has come to rest, or keeps coming back, for as long as ``settling.patience`` asks."""
-    held = trajectory.answers[-settling.patience - 1 :]
-    if len(held) > settling.patience and len(set(held)) == 1:
-        return End.CONVERGED
-    *earlier, last = trajectory.path[-settling.period - 1 :]
-    moved = [float((last - before).norm()) for before in reversed(earlier)]
-    close = [distance < settling.tolerance for distance in moved]
-    trajectory.settled_for = trajectory.settled_for + 1 if any(close) else 0
-    if trajectory.settled_for < settling.patience:
-        return None
-    return End.CONVERGED if close[0] else End.LOOPED
