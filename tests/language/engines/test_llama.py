@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from fathom.language.download import obtain
 from fathom.language.engines.base import Engine, Finish, Piece, Prompt, Request, Sampling, Span
 from fathom.language.engines.gguf import LlamaServerEngine, open_gguf
 from fathom.language.engines.llama import LlamaEngine
+from fathom.language.engines.llama_generation import LlamaGeneration
 from fathom.records import Message
 
 pytestmark = pytest.mark.slow
@@ -353,14 +356,40 @@ def test_two_event_loops_at_once(engine: LlamaEngine) -> None:
     assert [t.tokens for told in results for t in told] == [8] * 6
 
 
-def test_a_loop_that_ends_without_leaving_the_block_costs_only_its_request(engine: LlamaEngine) -> None:
-    async def abandon() -> None:
-        generation = await engine.generate(Request(ask(STORY), n=2, max_tokens=300)).__aenter__()
+def test_a_loop_that_ends_without_leaving_the_block_costs_no_more(fresh: LlamaEngine) -> None:
+    async def abandon() -> LlamaGeneration:
+        generation = await fresh.generate(Request(ask(STORY), n=2, max_tokens=900)).__aenter__()
         await anext(aiter(generation))
+        return generation
 
-    asyncio.run(abandon())
-    (told,) = asyncio.run(collect(engine, Request(ask(STORY), max_tokens=2)))
-    assert told.tokens == 2
+    generation = asyncio.run(abandon())
+    (told,) = asyncio.run(collect(fresh, Request(ask(STORY), max_tokens=3)))
+    assert told.tokens == 3
+    assert asyncio.run(drain(generation)) == {Finish.CANCELLED}
+
+
+async def drain(generation: LlamaGeneration) -> set[Finish | None]:
+    return {piece.finish async for piece in generation if piece.finish}
+
+
+def test_an_interpreter_ends_in_the_middle_of_a_step(path: Path) -> None:
+    script = f"""
+import asyncio
+from fathom.language.engines.base import Prompt, Request
+from fathom.language.engines.llama import LlamaEngine
+from fathom.records import Message
+
+async def main():
+    engine = LlamaEngine({str(path)!r}, context=1024)
+    generation = engine.generate(Request(Prompt((Message("user", "hello " * 700),)), n=4))
+    await generation.__aenter__()
+    await asyncio.sleep(0.1)
+    print("so far")
+
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "so far\n", "")
 
 
 async def test_what_is_too_late_is_not_begun(engine: LlamaEngine) -> None:

@@ -19,6 +19,7 @@ from fathom.language.engines.base import Engine, EngineTraits, Generation, Pace,
 from fathom.language.engines.llama import CONTEXT, WIDTH, LlamaEngine
 from fathom.language.engines.llama_c import Unsupported, import_library
 from fathom.language.engines.llama_model import check_file
+from fathom.language.engines.llama_sampling import complete
 from fathom.language.engines.openai import OpenAIEngine
 
 __all__ = ["LlamaServerEngine", "open_gguf"]
@@ -88,7 +89,7 @@ class LlamaServerEngine:
         return replace(self._http.traits, max_width=self._max_width, room=4, version=self._version)
 
     def generate(self, request: Request) -> Generation:
-        return self._http.generate(request)
+        return self._http.generate(replace(request, sampling=complete(request.sampling)))
 
     async def count(self, prompt: Prompt) -> int | None:
         return await self._http.count(prompt)

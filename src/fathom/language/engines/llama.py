@@ -15,26 +15,25 @@ import os
 import secrets
 import threading
 import weakref
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
 from fathom.language.engines import llama_c
-from fathom.language.engines.base import EngineCapability, EngineTraits, Finish, Pace, Piece, Prompt, Request, Span
+from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Span
 from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
+from fathom.language.engines.llama_generation import LlamaGeneration
 from fathom.language.engines.llama_grammar import GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
 from fathom.language.engines.llama_worker import Worker
 from fathom.language.engines.pace import Measurement, kept, machine
 
-__all__ = ["CONTEXT", "WIDTH", "LlamaEngine", "LlamaGeneration"]
+__all__ = ["CONTEXT", "WIDTH", "LlamaEngine"]
 
 _CAPABILITIES = frozenset(
     {
@@ -58,7 +57,7 @@ class LlamaEngine:
     default also the longest that one sequence may become (the model's own limit, if it is shorter). ``max_width``
     choices advance together at most; more wait their turn. ``threads`` None takes what the measurement of ``pace()``
     found best, and half of the cores before it. ``template`` replaces the chat template of the file. What a request
-    leaves open of its sampling is taken from ``llama_sampling.DEFAULTS`` (temperature 0.7, top-p 0.95, top-k 40).
+    leaves open of its sampling is temperature 0.7, top-p 0.95, top-k 40.
 
     *Seeds.* Choice i draws with a generator of its own, seeded ``seed + i``, one draw a token: what a choice draws
     does not depend on its neighbours. The logits it draws from do, in their last bits, because the kernels that
@@ -109,7 +108,7 @@ class LlamaEngine:
         self._measuring = threading.Lock()
         self._close = weakref.finalize(self, self._worker.close)  # at the latest when the interpreter ends
         self._traits = EngineTraits(
-            model=self._model.name,
+            model=self._model.path.stem,  # which says the quantisation, too
             context_length=self._length,
             capabilities=_CAPABILITIES,
             max_width=max_width,
@@ -261,72 +260,3 @@ class LlamaEngine:
 
 def _half_of_the_cores() -> int:
     return max(1, (os.cpu_count() or 2) // 2)
-
-
-class LlamaGeneration:
-    """A running request; the reader's side of its choices."""
-
-    def __init__(self, engine: LlamaEngine, request: Request) -> None:
-        self._engine = engine  # kept, so that the engine is not freed while this runs
-        self._request = request
-        self._choices: list[Choice] = []
-        self._ready: deque[Choice] = deque()
-        self._open = request.n
-        self._waiter: asyncio.Future[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._choices = await self._engine.start(self, self._request)
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Give up whatever still runs; nothing is waited for."""
-        with self._engine.lock:
-            for choice in self._choices:
-                choice.close(Finish.CANCELLED)
-            self._engine.forget(self._choices)
-
-    def __aiter__(self) -> AsyncIterator[Piece]:
-        return self
-
-    async def __anext__(self) -> Piece:
-        while True:
-            with self._engine.lock:
-                piece = self._ready.popleft().take() if self._ready else None
-                if piece is None and self._open:
-                    self._waiter = asyncio.get_running_loop().create_future()
-            if piece is not None:
-                self._open -= piece.finish is not None
-                return piece
-            if not self._open or self._waiter is None:
-                raise StopAsyncIteration
-            await self._waiter
-
-    def cancel(self, index: int) -> None:
-        """End choice ``index`` now; its last piece is ready at once."""
-        with self._engine.lock:
-            choice = self._choices[index]
-            choice.close(Finish.CANCELLED)
-            self._engine.forget([choice])
-        self._wake()
-
-    def post(self, choice: Choice) -> None:
-        if choice not in self._ready:
-            self._ready.append(choice)
-
-    def notify(self) -> None:
-        """From the worker: wake the reader, if it sleeps."""
-        if self._waiter is None or self._loop is None:
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # the loop was closed under the reader
-            with self._engine.lock:
-                for choice in self._choices:
-                    choice.close(Finish.CANCELLED)
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)

@@ -46,7 +46,6 @@ class Model:
         self.vocabulary = Vocabulary(library, library.llama_model_get_vocab(self.handle))
         self.n_parameters = int(library.llama_model_n_params(self.handle))
         self.training_context = int(library.llama_model_n_ctx_train(self.handle))
-        self.name = self._meta("general.name") or path.stem
         self.bytes_per_token = self._bytes_per_token()
         template = library.llama_model_chat_template(self.handle, None)
         self.template: str | None = template.decode(errors="replace") if template else None
@@ -148,7 +147,7 @@ class Context:
                 f"no context of {cells} tokens could be made for {model.path.name} ({library.complaints()}); it needs "
                 f"{needed / 2**20:.0f} MiB for its cache alone: free some memory, or give a smaller context"
             )
-        self.cells = int(library.llama_n_ctx(self._handle))
+        self.cells = cells  # it rounds up to multiples of 256, of which no use is made
         self.batch = min(batch, self.cells)
         self._memory = library.llama_get_memory(self._handle)
         library.llama_set_abort_callback(

@@ -8,6 +8,7 @@ are those of the model itself: over the whole vocabulary at temperature 1, befor
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import math
 
 import numpy as np
@@ -17,10 +18,9 @@ from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library, TokenData, TokenDataArray
 from fathom.language.engines.llama_grammar import Grammar
 
-__all__ = ["DEFAULTS", "Candidates", "Sampler", "logprob", "top_logprobs"]
+__all__ = ["Candidates", "Sampler", "complete", "logprob", "top_logprobs"]
 
-DEFAULTS = Sampling(temperature=0.7, top_p=0.95, top_k=40)
-"""What is taken for everything that a request leaves open."""
+_DEFAULTS = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "min_p": 0.0}
 
 _LARGEST_SEED = 2**32 - 1  # which llama.cpp takes for "any"
 
@@ -78,25 +78,28 @@ class Sampler:
         self._grammar = None
 
 
+def complete(sampling: Sampling) -> Sampling:
+    """With what it leaves open: temperature 0.7, top-p 0.95, top-k 40, no min-p."""
+    given = {name: value for name in _DEFAULTS if (value := getattr(sampling, name)) is not None}
+    return dataclasses.replace(sampling, **{**_DEFAULTS, **given})
+
+
 def _chain(library: Library, sampling: Sampling, n_vocab: int, seed: int, window: int) -> list[int]:
+    sampling = complete(sampling)
     presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
-    temperature = DEFAULTS.temperature if sampling.temperature is None else sampling.temperature
-    top_k = DEFAULTS.top_k if sampling.top_k is None else sampling.top_k
-    top_p = DEFAULTS.top_p if sampling.top_p is None else sampling.top_p
     samplers: list[int] = []
     if presence or frequency:
         samplers.append(library.llama_sampler_init_penalties(n_vocab, window, 1.0, frequency, presence))
-    if not temperature:
+    if not sampling.temperature:
         return [*samplers, library.llama_sampler_init_greedy()]
-    if top_k:
-        samplers.append(library.llama_sampler_init_top_k(top_k))
-    if top_p is not None and top_p < 1.0:
-        samplers.append(library.llama_sampler_init_top_p(top_p, 1))
-    if sampling.min_p:
-        samplers.append(library.llama_sampler_init_min_p(sampling.min_p, 1))
-    if temperature != 1.0:
-        samplers.append(library.llama_sampler_init_temp(temperature))
-    return [*samplers, library.llama_sampler_init_dist(seed)]
+    return [
+        *samplers,
+        library.llama_sampler_init_top_k(sampling.top_k),  # these four know when they have nothing to do
+        library.llama_sampler_init_top_p(sampling.top_p, 1),
+        library.llama_sampler_init_min_p(sampling.min_p, 1),
+        library.llama_sampler_init_temp(sampling.temperature),
+        library.llama_sampler_init_dist(seed),
+    ]
 
 
 def logprob(logits: NDArray[np.float32], token: int) -> float:

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import EngineError, FathomError
+from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
 from fathom.language.engines.llama_choice import Choice, Listener, Reading
 from fathom.language.engines.llama_model import SCORED, Context, Model, Row
 from fathom.language.engines.llama_probe import LlamaProbe
-from fathom.language.engines.llama_sampling import DEFAULTS, Candidates, Sampler
+from fathom.language.engines.llama_sampling import Candidates, Sampler
 from fathom.language.engines.pace import Measurement, measure
 
 __all__ = ["Worker"]
@@ -77,7 +78,7 @@ class Worker:
         done: Future[Measurement] = Future()
 
         def job() -> None:
-            sampler = Sampler(self._library, DEFAULTS, self.candidates, seed=0, window=0)
+            sampler = Sampler(self._library, Sampling(), self.candidates, seed=0, window=0)
             try:
                 probe = LlamaProbe(self._context, self._cache, sampler)
                 done.set_result(measure(probe, max_width=max_width, threads=threads))
