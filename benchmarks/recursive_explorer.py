@@ -7,6 +7,7 @@ python benchmarks/recursive_explorer.py queens-8-trm --sigma 0.6 --inputs 100
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 
 import torch
@@ -50,6 +51,19 @@ def stopping(
     return f"{len(x) / seconds:.0f} | {right} | {mean_depth:.2f}"
 
 
+def growth(model: RecursiveModel, x: Tensor, more: int = 3840) -> float:
+    """Growth of this process's peak memory with the number of trajectories, in bytes each."""
+    explorer = Explorer(model, slots=8192)
+    problem = explorer.pose(x)
+    peaks = []
+    for number in (256, more):
+        trajectories = [explorer.start(problem) for _ in range(number)]
+        for _ in range(4):
+            explorer.advance(trajectories)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return (peaks[1] - peaks[0]) / more
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
@@ -65,7 +79,8 @@ def main() -> None:
     task = open_task(checkpoint.task)
     model = checkpoint.model.with_settings(noise=options.sigma) if options.sigma else checkpoint.model
     x = task.inputs("test")[: options.inputs]
-    print(f"bytes of a trajectory's state: {Explorer(model).trajectory_bytes}")
+    state, grown = Explorer(model).trajectory_bytes, growth(model, x[0])
+    print(f"bytes of a trajectory's state: {state}; growth of peak memory a trajectory: {grown / state:.2f} of that")
     print("\ndtype | width | trajectories/s at depth 8")
     for name, dtype in DTYPES.items():
         for width in options.widths:
