@@ -37,7 +37,8 @@ class Expansion:
     They continue ``parent`` (None: they start afresh) by at most ``units`` of depth (None: to their own end), with
     ``at_least`` so many of them (a language model that wants to stop earlier is made to go on: budget forcing,
     arXiv 2501.19393), or, with ``to_step``, to the end of the next reasoning step. With ``greedy`` nothing is drawn at
-    random. ``feedback`` starts a new attempt that sees the parent's and what was found about it.
+    random. With ``sources`` they are new attempts that see those earlier ones, and ``feedback``, what was found about
+    them: one source is revised, several are combined into one.
     """
 
     ids: tuple[int, ...]
@@ -46,7 +47,8 @@ class Expansion:
     at_least: int = 0
     to_step: bool = False
     greedy: bool = False
-    feedback: str | None = None
+    sources: tuple[Trajectory, ...] = ()
+    feedback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,9 @@ class Session(Protocol):
 
     def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         """State the final answer of each from what it has so far; each is given back once, with ``answer`` set."""
+
+    def drop(self, trajectories: Sequence[Trajectory]) -> None:
+        """These will not be grown or concluded any more: free what is held for them."""
 
     def stop(self) -> None:
         """End all growing and concluding now: what runs is given back as it is, with reason ``cut``."""

@@ -8,13 +8,14 @@ questions.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fathom.answers import canonical, code_block, extract, looks_mathematical
-from fathom.records import Message, Problem
+from fathom.records import Message, Problem, Trajectory
 
-__all__ = ["FORMS", "AnswerForm", "Form", "after", "closed_box", "open_thinking", "visible"]
+__all__ = ["FORMS", "AnswerForm", "Form", "after", "again", "closed_box", "open_thinking", "visible"]
 
 
 _PLAIN = re.compile(r"\s*[-+$]?[\d,]*\.?\d*\s*%?\s*")  # numbers, which need no algebra
@@ -146,6 +147,20 @@ def after(opening: tuple[Message, ...], problem: Problem) -> tuple[Message, ...]
         head = Message(messages[0].role, f"{opening[0].content}\n\n{messages[0].content}")
         return (head, *opening[1:], *messages[1:])
     return (*opening, *messages)
+
+
+def again(attempts: Sequence[Trajectory], finding: str) -> tuple[Message, ...]:
+    """The turns that show earlier attempts and ask for a better one: one is revised, several are combined.
+
+    Attempts are marked as data, so that what stands in them is not taken for an instruction.
+    """
+    if len(attempts) == 1:
+        said = f"{finding.strip()}\n\n" if finding.strip() else ""
+        asked = f"{said}Check the attempt above, correct what is wrong in it, and answer the question again in full."
+        return (Message("assistant", attempts[0].text), Message("user", asked))
+    shown = "\n\n".join(f"<attempt {i}>\n{t.text.strip()}\n</attempt {i}>" for i, t in enumerate(attempts, 1))
+    asked = "These are attempts at the question, some of them wrong. Take what is right in them and answer it in full."
+    return (Message("assistant", shown), Message("user", f"{finding}\n\n{asked}".strip()))
 
 
 def open_thinking(text: str) -> str | None:

@@ -28,7 +28,7 @@ from fathom.language.engines.base import (
     Sampling,
     Span,
 )
-from fathom.language.prompts import Form, open_thinking
+from fathom.language.prompts import Form, again, open_thinking
 from fathom.reasoner import Expansion, Reserve
 from fathom.records import Message, Trajectory
 
@@ -38,6 +38,7 @@ DEFAULT_DEPTH = 1024
 LEAST_DEPTH = 8
 UNLIMITED = 1 << 20
 GO_ON = "\nWait"
+STEP = "\n\n"  # what separates the steps of a chain of thought
 
 
 @dataclass
@@ -73,6 +74,7 @@ class _Choice:
     logprobs: list[float] = field(default_factory=list)
     tokens: int = 0
     finish: Finish | None = None
+    stopped_by: str | None = None
     error: str | None = None
     complete: bool = False  # cut by ourselves, because all that was wanted is there
 
@@ -84,6 +86,7 @@ class _Choice:
         self.tokens += piece.tokens
         if piece.finish is not None:
             self.finish = piece.finish
+            self.stopped_by = piece.stopped_by
             self.error = str(piece.error) if piece.error else None
 
     @property
@@ -208,14 +211,15 @@ class LanguageSession:
         return depth, leases
 
     def _start(self, expansion: Expansion) -> _State:
-        """From where the expansion goes on: nothing, the parent's text, or an earlier attempt to revise."""
-        parent = expansion.parent
-        if parent is None:
+        """From where the expansion goes on: nothing, the parent's text, or earlier attempts that it is to better."""
+        if expansion.sources:
+            return _State(revises=again(expansion.sources, expansion.feedback))
+        if expansion.parent is None:
             return _State()
-        if expansion.feedback is None:
-            state: _State = parent.state
-            return replace(state, lease=None)
-        return _State(revises=(Message("assistant", parent.text), Message("user", expansion.feedback)))
+        state: _State = expansion.parent.state
+        if state.lease is not None:
+            state.lease.close()  # the children bring leases of their own
+        return replace(state, lease=None)
 
     def _request(self, expansion: Expansion, start: _State, leases: Sequence[Lease], meter: Meter) -> Request:
         unlimited = meter.deadline == math.inf
@@ -223,11 +227,19 @@ class LanguageSession:
             Prompt((*self.messages, *start.revises), start.spans),
             n=len(leases),
             max_tokens=max(1, min(lease.left for lease in leases) - self.form.tokens),
-            sampling=replace(self.sampling, temperature=0.0) if expansion.greedy else self.sampling,
+            sampling=self._sampling(expansion),
             seed=self.seed + expansion.ids[0],
             stream=not unlimited,
             deadline=None if unlimited else meter.deadline,
         )
+
+    def _sampling(self, expansion: Expansion) -> Sampling:
+        sampling = self.sampling
+        if expansion.greedy:
+            sampling = replace(sampling, temperature=0.0)
+        if expansion.to_step:
+            sampling = replace(sampling, stop=(*sampling.stop, STEP))
+        return sampling
 
     async def _extended(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
         """Budget forcing (arXiv 2501.19393): when the model stops before ``at_least`` tokens, it is made to go on."""
@@ -284,10 +296,13 @@ class LanguageSession:
         return answer, *self.form.meaning(answer)
 
     async def _grown(self, id: int, expansion: Expansion, start: _State, choice: _Choice, lease: Lease) -> Trajectory:
-        parent = expansion.parent if expansion.feedback is None else None
+        parent = expansion.parent
         spans = (*start.spans, choice.span)
         text = "".join(span.text for span in spans)
         finished = choice.finish is Finish.STOP
+        if finished and expansion.to_step and self._goes_on(choice, text):
+            finished = False
+            spans, text = (*spans, Span(STEP)), text + STEP
         if finished:
             self._finished += 1
             self._habits.learn("depth", choice.tokens)
@@ -301,11 +316,22 @@ class LanguageSession:
             key=key,
             parsed=parsed,
             finished=finished,
-            reason=_REASONS[choice.finish or Finish.CANCELLED],
+            reason="step"
+            if choice.finish is Finish.STOP and not finished
+            else _REASONS[choice.finish or Finish.CANCELLED],
             logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
             error=choice.error,
             state=_State(spans, lease, start.revises, greedy=expansion.greedy),
         )
+
+    def _goes_on(self, choice: _Choice, text: str) -> bool:
+        """Whether a choice that stopped has only come to the end of a step.
+
+        Where the engine does not tell what stopped it, it has, unless it wrote nothing or has stated its answer.
+        """
+        if choice.stopped_by is not None:
+            return choice.stopped_by == STEP
+        return choice.tokens > 0 and self.form.extract(text) is None
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         async for concluded in _as_completed([self._concluded(t, meter) for t in trajectories]):
@@ -358,6 +384,11 @@ class LanguageSession:
         if trajectory.text:
             messages = (*messages, Message("assistant", trajectory.text), Message("user", self.form.request))
         return Prompt(messages), ""
+
+    def drop(self, trajectories: Sequence[Trajectory]) -> None:
+        for trajectory in trajectories:
+            if trajectory.state.lease is not None:
+                trajectory.state.lease.close()
 
     def stop(self) -> None:
         for generation, open_choices in list(self._running.items()):

@@ -26,6 +26,7 @@ __all__ = [
     "STRATEGIES",
     "Action",
     "Conclude",
+    "Drop",
     "Grow",
     "Judge",
     "Lost",
@@ -38,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Grow trajectories ``ids``; the fields are those of ``fathom.reasoner.Expansion``, with the parent's id."""
+    """Grow trajectories ``ids``; the fields are those of ``fathom.reasoner.Expansion``, with ids for trajectories."""
 
     ids: tuple[int, ...]
     parent: int | None = None
@@ -46,7 +47,8 @@ class Grow:
     at_least: int = 0
     to_step: bool = False
     greedy: bool = False
-    feedback: str | None = None
+    sources: tuple[int, ...] = ()
+    feedback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,14 @@ class Judge:
     ids: tuple[int, ...]
 
 
-Action = Grow | Conclude | Judge
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """These trajectories are given up: nothing more will be asked for them."""
+
+    ids: tuple[int, ...]
+
+
+Action = Grow | Conclude | Judge | Drop
 
 
 @dataclass(frozen=True, slots=True)

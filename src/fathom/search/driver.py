@@ -19,7 +19,7 @@ from fathom.budget import Meter
 from fathom.judges.base import Candidate, Once, Verdict
 from fathom.reasoner import Expansion, Session
 from fathom.records import Problem, StopReason, Trajectory
-from fathom.search.base import Action, Conclude, Grow, Judge, Lost, Search
+from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search
 
 __all__ = ["Driver"]
 
@@ -159,6 +159,9 @@ class Driver:
                 work = self._conclude(action)
             case Judge():
                 work = self._ask_judge(action)
+            case Drop():
+                self.session.drop([self.search.trajectories[id] for id in action.ids])
+                return
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -177,6 +180,7 @@ class Driver:
             at_least=action.at_least,
             to_step=action.to_step,
             greedy=action.greedy,
+            sources=tuple(self.search.trajectories[id] for id in action.sources),
             feedback=action.feedback,
         )
         out = set(action.ids)

@@ -130,7 +130,8 @@ class Piece:
     reasoning channel (``<think>`` sections that a server splits off). ``prompt_tokens`` counts what was read anew of
     the prompt for this choice and ``reused_tokens`` what was taken from a cache; both come once per choice at most. The
     last piece of a choice has ``finish``, with ``error`` where that is ``failed``; its ``estimated`` speaks of the
-    whole choice.
+    whole choice. It has ``stopped_by``, the stop string that was met, where the engine tells that apart from the
+    model's own end (``""``); None where it cannot tell.
     """
 
     index: int
@@ -144,6 +145,7 @@ class Piece:
     reused_tokens: int = 0
     estimated: bool = False
     finish: Finish | None = None
+    stopped_by: str | None = None
     error: EngineError | None = None
 
 

@@ -162,9 +162,9 @@ class _Playing(Generation):
             self._tasks[index].cancel()
             self._end(index, Finish.CANCELLED)
 
-    def _end(self, index: int, finish: Finish, error: EngineError | None = None) -> None:
+    def _end(self, index: int, finish: Finish, error: EngineError | None = None, stopped_by: str | None = None) -> None:
         self._open.discard(index)
-        self._put(Piece(index, finish=finish, error=error))
+        self._put(Piece(index, finish=finish, error=error, stopped_by=stopped_by))
 
     def _put(self, piece: Piece) -> None:
         self._pieces.append(piece)
@@ -189,13 +189,14 @@ class _Playing(Generation):
                 if engine.latency.token:
                     await asyncio.sleep(engine.latency.token * (1 + engine.latency.crowding * (engine.running - 1)))
                 text += word
-                stop = min((at for s in request.sampling.stop if (at := text.find(s)) >= 0), default=-1)
+                stop, met = min(((at, s) for s in request.sampling.stop if (at := text.find(s)) >= 0), default=(-1, ""))
                 logprobs = (math.log(0.5 + 0.5 * rng.random()),) if request.sampling.logprobs else ()
                 shown = word if stop < 0 else word[: max(0, len(word) - (len(text) - stop))]
                 self._put(Piece(index, text=shown, tokens=1, logprobs=logprobs))
                 if stop >= 0:
-                    self._end(index, Finish.STOP)
+                    self._end(index, Finish.STOP, stopped_by=met)
                     return
-            self._end(index, Finish.STOP if len(words) <= request.max_tokens else Finish.LENGTH)
+            whole = len(words) <= request.max_tokens
+            self._end(index, Finish.STOP if whole else Finish.LENGTH, stopped_by="" if whole else None)
         finally:
             engine.running -= 1
