@@ -38,7 +38,7 @@ class Expansion:
     ``at_least`` so many of them (a language model that wants to stop earlier is made to go on: budget forcing,
     arXiv 2501.19393), or, with ``to_step``, to the end of the next reasoning step. With ``greedy`` nothing is drawn at
     random. With ``sources`` they are new attempts that see those earlier ones, and ``feedback``, what was found about
-    them: one source is revised, several are combined into one.
+    them: one source is revised, several are combined into one. ``member`` is the model of a team that is to grow them.
     """
 
     ids: tuple[int, ...]
@@ -49,6 +49,7 @@ class Expansion:
     greedy: bool = False
     sources: tuple[Trajectory, ...] = ()
     feedback: str = ""
+    member: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Grow:
     greedy: bool = False
     sources: tuple[int, ...] = ()
     feedback: str = ""
+    member: int = 0
 
 
 @dataclass(frozen=True, slots=True)

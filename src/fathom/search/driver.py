@@ -182,6 +182,7 @@ class Driver:
             greedy=action.greedy,
             sources=tuple(self.search.trajectories[id] for id in action.sources),
             feedback=action.feedback,
+            member=action.member,
         )
         out = set(action.ids)
         async with aclosing(self.session.expand(expansion, self.meter)) as grown:
