@@ -1,0 +1,144 @@
+"""Several models as one reasoner, for searches that spend over more than one: ensembles and cascades.
+
+A team opens a session with each of its members; an expansion says by its index which member is to grow it, and whatever
+a member grew it also concludes. A member that cannot be opened, or fails, costs its own trajectories only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+from fathom.budget import Meter
+from fathom.errors import FathomError
+from fathom.reasoner import Capability, Expansion, Reasoner, Reserve, Session
+from fathom.records import Problem, Trajectory
+
+__all__ = ["Team"]
+
+
+class Team:
+    """Models that work on one problem together. It can do what all of its members can."""
+
+    def __init__(self, members: Sequence[Reasoner]) -> None:
+        self.members = tuple(members)
+
+    @property
+    def name(self) -> str:
+        return " + ".join(member.name for member in self.members)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset.intersection(*(member.capabilities for member in self.members))
+
+    @property
+    def max_width(self) -> int | None:
+        widths = [member.max_width for member in self.members if member.max_width is not None]
+        return min(widths, default=None)
+
+    async def open(
+        self, problem: Problem, meter: Meter, *, seed: int = 0, wants: frozenset[Capability] = frozenset()
+    ) -> TeamSession:
+        """Raises what the members raise where none of them can be opened."""
+        opened = await asyncio.gather(
+            *(member.open(problem, meter, seed=seed, wants=wants) for member in self.members), return_exceptions=True
+        )
+        errors = [error for error in opened if isinstance(error, BaseException)]
+        unexpected = [error for error in errors if not isinstance(error, FathomError)]
+        if unexpected or len(errors) == len(opened):
+            for session in opened:
+                if not isinstance(session, BaseException):
+                    await session.aclose()
+            raise (unexpected or errors)[0]
+        return TeamSession([one if not isinstance(one, BaseException) else _Absent(one) for one in opened])
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(member.aclose() for member in self.members))
+
+
+class TeamSession:
+    """One problem before all members."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._sessions = tuple(sessions)
+        self._member_of: dict[int, int] = {}
+
+    @property
+    def label(self) -> str:
+        return " + ".join(session.label for session in self._sessions)
+
+    def room(self, meter: Meter) -> int:
+        return sum(session.room(meter) for session in self._sessions)
+
+    def reserve(self, width: int) -> Reserve:
+        each = [session.reserve(width) for session in self._sessions]
+        return Reserve(max(one.seconds for one in each), max(one.tokens for one in each))
+
+    async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        self._member_of.update(dict.fromkeys(expansion.ids, expansion.member))
+        async for trajectory in self._sessions[expansion.member].expand(expansion, meter):
+            yield trajectory
+
+    async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        groups: dict[int, list[Trajectory]] = {}
+        for trajectory in trajectories:
+            groups.setdefault(self._member_of[trajectory.id], []).append(trajectory)
+        done: asyncio.Queue[Trajectory | None] = asyncio.Queue()
+
+        async def work(member: int, group: list[Trajectory]) -> None:
+            try:
+                async for concluded in self._sessions[member].conclude(group, meter):
+                    done.put_nowait(concluded)
+            finally:
+                done.put_nowait(None)
+
+        async with asyncio.TaskGroup() as tasks:
+            for member, group in groups.items():
+                tasks.create_task(work(member, group))
+            for _ in groups:
+                while (concluded := await done.get()) is not None:
+                    yield concluded
+
+    def drop(self, trajectories: Sequence[Trajectory]) -> None:
+        for trajectory in trajectories:
+            self._sessions[self._member_of[trajectory.id]].drop([trajectory])
+
+    def stop(self) -> None:
+        for session in self._sessions:
+            session.stop()
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(session.aclose() for session in self._sessions))
+
+
+class _Absent:
+    """The session of a member that could not be opened: whatever it is to grow fails, with the reason."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    label = "absent"
+
+    def room(self, meter: Meter) -> int:
+        return 1  # so that its share is asked for, and its failure told
+
+    def reserve(self, width: int) -> Reserve:
+        return Reserve(0.0, 0)
+
+    async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        for id in expansion.ids:
+            yield Trajectory(id, reason="failed", error=str(self._error))
+
+    async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        for trajectory in trajectories:
+            yield replace(trajectory, error=str(self._error))
+
+    def drop(self, trajectories: Sequence[Trajectory]) -> None:
+        """Nothing is held."""
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
