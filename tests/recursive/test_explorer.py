@@ -80,6 +80,18 @@ def test_slots_are_bounded_freed_and_used_again(queens: Queens, model: Recursive
         explorer.drop(first)
 
 
+def test_bfloat16_leaves_the_callers_model_alone_and_is_as_repeatable(queens: Queens, model: RecursiveModel) -> None:
+    results = []
+    for wave in (2, 5):
+        explorer = Explorer(model, dtype=torch.bfloat16, wave=wave)
+        problem = explorer.pose(queens.inputs("test")[0])
+        results.append(outcome(explorer.run([problem], width=5, depth=3)[0]))
+        explorer.retire(problem)
+    assert results[0] == results[1]
+    assert model.h0.dtype == torch.float32
+    assert explorer.trajectory_bytes * 2 == Explorer(model).trajectory_bytes
+
+
 def test_halting_ends_a_trajectory_as_soon_as_the_head_is_sure(queens: Queens, model: RecursiveModel) -> None:
     with torch.no_grad():
         model.heads.out.bias.fill_(9.0)

@@ -39,6 +39,15 @@ class Trajectory:
     forks: int = 0
 
 
+@dataclass
+class _Problem:
+    """A posed problem: e_x, what its noise is keyed by, and how many trajectories it has had."""
+
+    encoded: Tensor
+    identity: bytes
+    started: int = 0
+
+
 class Explorer:
     """Trajectories of one model. ``slots`` bounds how many exist at a time, ``wave`` how many are computed at a time.
 
@@ -58,15 +67,15 @@ class Explorer:
             raise LimitError(
                 "width", f"an explorer needs at least one slot and waves of at least one, not {slots} and {wave}"
             )
-        self.model, self.seed, self.wave = model.to(dtype).eval(), seed, wave
+        self.model = (model if model.h0.dtype == dtype else model.with_settings().to(dtype)).eval()
+        self.seed, self.wave = seed, wave
         device = model.h0.device
         # Pages of an empty tensor are taken from the system when they are first written: unused slots cost nothing.
         self._h = torch.empty(slots, *model.h0.shape, dtype=dtype, device=device)
         self._l = torch.empty_like(self._h)
         self._free = list(range(slots - 1, -1, -1))
-        self._encoded: list[Tensor] = []
-        self._identity: list[bytes] = []
-        self._started: list[int] = []
+        self._problems: dict[int, _Problem] = {}
+        self._posed = 0
         self._footprints = Footprints(slots, model.h0.numel(), device)
 
     @property
@@ -82,10 +91,14 @@ class Explorer:
     @torch.inference_mode()
     def pose(self, x: Tensor) -> int:
         """Encode a problem, once, and return its number. ``x`` is an input of the task, without a batch axis."""
-        self._encoded.append(self.model.encode(x[None].to(self._h.device))[0])
-        self._identity.append(x.cpu().numpy().tobytes())
-        self._started.append(0)
-        return len(self._encoded) - 1
+        encoded = self.model.encode(x[None].to(self._h.device))[0]
+        self._problems[self._posed] = _Problem(encoded, x.cpu().numpy().tobytes())
+        self._posed += 1
+        return self._posed - 1
+
+    def retire(self, problem: int) -> None:
+        """Forget a problem, whose trajectories have all been dropped."""
+        del self._problems[problem]
 
     def path(self, trajectory: Trajectory) -> Tensor:
         """A projection of the trajectory's last 16 latents at most, (n, 16), oldest first: for drawing it."""
@@ -93,9 +106,9 @@ class Explorer:
 
     def start(self, problem: int) -> Trajectory:
         """A new trajectory of ``problem`` at depth 0. Raises ``LimitError`` where every slot is taken."""
-        key = key_of(self.seed, self._identity[problem], self._started[problem])
-        slot = self._take()
-        self._started[problem] += 1
+        posed, slot = self._problems[problem], self._take()
+        key = key_of(self.seed, posed.identity, posed.started)
+        posed.started += 1
         self._h[slot], self._l[slot] = self.model.h0, self.model.l0
         return Trajectory(problem, key, slot)
 
@@ -115,14 +128,14 @@ class Explorer:
 
     @torch.inference_mode()
     def advance(self, trajectories: Sequence[Trajectory], *, judge: bool = True) -> None:
-        """One supervision step of each, in waves. ``judge`` updates ``halt`` and ``value``."""
+        """One supervision step of each, all different, in waves. ``judge`` updates ``halt`` and ``value``."""
         for first in range(0, len(trajectories), self.wave):
             self._advance_wave(trajectories[first : first + self.wave], judge)
 
     def _advance_wave(self, wave: Sequence[Trajectory], judge: bool) -> None:
         model = self.model
         slots = torch.tensor([self._slot(t) for t in wave], device=self._h.device)
-        e = torch.stack([self._encoded[t.problem] for t in wave])
+        e = torch.stack([self._problems[t.problem].encoded for t in wave])
         noise = None
         if model.draws:
             drawn = noise_of([(t.key, t.depth) for t in wave], (model.draws, *model.h0.shape))
@@ -134,9 +147,7 @@ class Explorer:
             trajectory.depth += 1
         self._footprints.record(slots.cpu(), torch.tensor([t.depth for t in wave]), state.h)
         if judge:
-            halts, values = (logit.sigmoid().tolist() for logit in model.judge(state.h))
-            for trajectory, halt, value in zip(wave, halts, values, strict=True):
-                trajectory.halt, trajectory.value = halt, value
+            self._judge(wave, state.h)
 
     @torch.inference_mode()
     def conclude(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
@@ -197,22 +208,20 @@ class Explorer:
         self._footprints.record_answers(slots, depths, torch.stack(self.conclude(trajectories)))
         return self._footprints.settled(slots, depths, settling)
 
+    @torch.inference_mode()
     def _leave(self, trajectories: Sequence[Trajectory], judged: bool) -> None:
         """Conclude, judge where the last step did not, and free the slots."""
         self.conclude(trajectories)
-        if not judged:
-            self._judge(trajectories)
+        for first in range(0, 0 if judged else len(trajectories), self.wave):
+            wave = trajectories[first : first + self.wave]
+            self._judge(wave, self._h[torch.tensor([self._slot(t) for t in wave], device=self._h.device)])
         for trajectory in trajectories:
             self.drop(trajectory)
 
-    @torch.inference_mode()
-    def _judge(self, trajectories: Sequence[Trajectory]) -> None:
-        for first in range(0, len(trajectories), self.wave):
-            wave = trajectories[first : first + self.wave]
-            states = self._h[torch.tensor([self._slot(t) for t in wave], device=self._h.device)]
-            halts, values = (logit.sigmoid().tolist() for logit in self.model.judge(states))
-            for trajectory, halt, value in zip(wave, halts, values, strict=True):
-                trajectory.halt, trajectory.value = halt, value
+    def _judge(self, wave: Sequence[Trajectory], h: Tensor) -> None:
+        halts, values = (logit.sigmoid().tolist() for logit in self.model.judge(h))
+        for trajectory, halt, value in zip(wave, halts, values, strict=True):
+            trajectory.halt, trajectory.value = halt, value
 
     def _take(self) -> int:
         if not self._free:
