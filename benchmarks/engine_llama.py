@@ -27,8 +27,7 @@ from fathom.language.engines.llama import LlamaEngine
 from fathom.language.engines.llama_c import import_library
 from fathom.records import Message
 
-SAMPLING = Sampling(temperature=0.8)
-INSTRUCTION = "You are a careful tutor. Solve the problem step by step and check every step before you go on. "
+SAMPLING = Sampling(temperature=0.5)
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,21 @@ async def timed(what: str, run: Awaitable[tuple[int, int]]) -> Row:
     return row
 
 
-def question(words: int) -> Prompt:
-    """One that was never read before."""
-    story = " ".join(random.choice(("apples", "pears", "boxes", "buyers", "carts")) for _ in range(words))
+def count_up() -> Prompt:
+    """One that was never read before, with a long answer."""
+    begin = random.randrange(10**6)
+    told = f"Count from {begin} to {begin + 10**6}, one number after another, separated by commas."
+    return Prompt((Message("system", "Do as you are told, without a word more."), Message("user", told)))
+
+
+def question() -> Prompt:
+    """Some 170 tokens, of which the first ones already were never read before."""
+    story = " ".join(random.choice(("apples", "pears", "boxes", "buyers", "carts")) for _ in range(100))
     numbers = f"{random.randrange(100, 999)} and {random.randrange(100, 999)}"
-    return Prompt((Message("user", f"Given {numbers}. {INSTRUCTION}{story}. Write a long story about it."),))
+    told = (
+        f"Given {numbers}. Solve the problem step by step, and check every step. {story}. Write a long story about it."
+    )
+    return Prompt((Message("user", told),))
 
 
 async def sample(engine: LlamaEngine, prompt: Prompt, n: int, tokens: int, seed: int = 0) -> tuple[int, int]:
@@ -91,7 +100,7 @@ async def sample_server(server: Any, prompt: Prompt, n: int, tokens: int) -> tup
         "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
         "n": n,
         "max_tokens": tokens,
-        "temperature": 0.8,
+        "temperature": 0.5,
         "top_p": 0.95,
         "top_k": 40,
         "min_p": 0.0,
@@ -121,13 +130,13 @@ async def widths(path: Path, engine: LlamaEngine, chosen: list[int], tokens: int
     print(f"\nOne prompt, n = width, {tokens} tokens each\n{HEAD}")
     server = serve(path, max(chosen), threads)
     for width in chosen:
-        ours = await timed(f"width {width:2}, this engine", sample(engine, question(4), width, tokens))
-        theirs = await timed(f"width {width:2}, xllamacpp.Server", sample_server(server, question(4), width, tokens))
+        ours = await timed(f"width {width:2}, this engine", sample(engine, count_up(), width, tokens))
+        theirs = await timed(f"width {width:2}, xllamacpp.Server", sample_server(server, count_up(), width, tokens))
         print(f"{'':44} this engine / server, tokens per CPU second: {ours.per_cpu / theirs.per_cpu:.2f}")
 
 
 async def prefix(engine: LlamaEngine, n: int, tokens: int) -> None:
-    prompt = question(100)
+    prompt = question()
     length = await engine.count(prompt)
     print(f"\n{n} samples of one prompt of {length} tokens, {tokens} tokens each\n{HEAD}")
     shared = await timed(f"one request, n = {n}", sample(engine, prompt, n, tokens))
@@ -139,7 +148,7 @@ async def prefix(engine: LlamaEngine, n: int, tokens: int) -> None:
     warm = await timed("one after another, warm prompt", one_by_one())
 
     async def unrelated() -> tuple[int, int]:
-        done = await asyncio.gather(*(sample(engine, question(100), 1, tokens, seed) for seed in range(n)))
+        done = await asyncio.gather(*(sample(engine, question(), 1, tokens, seed) for seed in range(n)))
         return sum(made for made, _ in done), sum(read for _, read in done)
 
     separate = await timed(f"{n} requests at once that share nothing", unrelated())

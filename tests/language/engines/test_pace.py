@@ -83,12 +83,12 @@ def test_it_is_measured_once_and_kept_per_key(tmp_path: Path, monkeypatch: pytes
         b"[]",
         b"\xff\xfe",
         b'{"read_seconds": 1}',
-        b'{"read_seconds": -1, "step_seconds": {"1": 1}, "threads": 1}',
-        b'{"read_seconds": NaN, "step_seconds": {"1": 1}, "threads": 1}',
-        b'{"read_seconds": 1, "step_seconds": {}, "threads": 1}',
-        b'{"read_seconds": 1, "step_seconds": {"one": 1}, "threads": 1}',
-        b'{"read_seconds": 1, "step_seconds": [1], "threads": 1}',
-        b'{"read_seconds": 1, "step_seconds": {"1": 1}, "threads": 0}',
+        b'{"read_seconds": -1, "step_seconds": {"1": 1}, "threads": 1, "quiet": true}',
+        b'{"read_seconds": NaN, "step_seconds": {"1": 1}, "threads": 1, "quiet": true}',
+        b'{"read_seconds": 1, "step_seconds": {}, "threads": 1, "quiet": true}',
+        b'{"read_seconds": 1, "step_seconds": {"one": 1}, "threads": 1, "quiet": true}',
+        b'{"read_seconds": 1, "step_seconds": [1], "threads": 1, "quiet": true}',
+        b'{"read_seconds": 1, "step_seconds": {"1": 1}, "threads": 0, "quiet": true}',
     ],
 )
 def test_a_damaged_file_is_measured_anew(damage: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +101,18 @@ def test_a_damaged_file_is_measured_anew(damage: bytes, tmp_path: Path, monkeypa
     assert kept({}, lambda: better) == better
     assert Measurement.from_json(json.loads(file.read_bytes())) == better
     assert not list((tmp_path / "pace").glob("*.part"))
+
+
+def test_what_was_measured_on_a_busy_machine_is_soon_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FATHOM_CACHE", str(tmp_path))
+    busy, better = Measurement(Pace(0.5, {1: 0.25}), 1, quiet=False), Measurement(Pace(0.25, {1: 0.125}), 1)
+    assert kept({}, lambda: busy) == busy
+    assert kept({}, lambda: better) == busy
+    (file,) = (tmp_path / "pace").glob("*.json")
+    file.write_text(json.dumps({**json.loads(file.read_bytes()), "measured_at": time.time() - 3600}))
+    assert kept({}, lambda: better) == better
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,6 +301,7 @@ class Worker:
         if reading.on_row is not None:
             for row in range(max(begin, begin + reading.first_row - start), end):
                 reading.on_row(start + row - begin, self._context.logits(row))
+            reading.first_row = max(reading.first_row, len(sequence))  # these are done, should it be crowded out
         if len(sequence) < len(reading.tokens):
             return
         self._reading.remove(reading)

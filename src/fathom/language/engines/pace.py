@@ -35,6 +35,10 @@ _REPEATS = 3
 _SECONDS = 7.0  # after which nothing is repeated any more
 _WORTH = 0.95  # more threads must bring the cost below this share: they are taken from somebody else
 _GOOD = 0.8
+_QUIET = (
+    0.7  # of the time of its threads is what a process gets that is not disturbed; the rest they wait for each other
+)
+_BUSY_SECONDS = 600.0
 
 
 class Probe(Protocol):
@@ -52,10 +56,14 @@ class Probe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The pace, the number of threads it was measured with, and how many sequences run well together."""
+    """The pace, and the number of threads it was measured with.
+
+    ``quiet`` tells that the machine had little else to do; a measurement on a busy one is kept for ten minutes only.
+    """
 
     pace: Pace
     threads: int
+    quiet: bool = True
 
     @property
     def room(self) -> int:
@@ -63,13 +71,18 @@ class Measurement:
 
     def as_json(self) -> dict[str, Any]:
         steps = {str(width): seconds for width, seconds in self.pace.step_seconds.items()}
-        return {"read_seconds": self.pace.read_seconds, "step_seconds": steps, "threads": self.threads}
+        return {
+            "read_seconds": self.pace.read_seconds,
+            "step_seconds": steps,
+            "threads": self.threads,
+            "quiet": self.quiet,
+        }
 
     @classmethod
     def from_json(cls, told: Any) -> Measurement:
         """Raises ValueError, TypeError, KeyError or AttributeError on anything that is not a measurement."""
         steps = {int(width): float(seconds) for width, seconds in told["step_seconds"].items()}
-        found = cls(Pace(float(told["read_seconds"]), steps), int(told["threads"]))
+        found = cls(Pace(float(told["read_seconds"]), steps), int(told["threads"]), bool(told["quiet"]))
         times = (found.pace.read_seconds, *steps.values())
         if not steps or min(steps) < 1 or found.threads < 1 or not all(0 < t < math.inf for t in times):
             raise ValueError("no measurement")
@@ -103,6 +116,7 @@ def measure(probe: Probe, *, max_width: int, threads: int | None = None) -> Meas
         if cost < _WORTH * least:
             best, least = count, cost
     probe.threads(best)
+    wall, cpu = time.perf_counter(), time.process_time()
     steps = {width: probe.step(width) for width in widths}  # the first of each shape also prepares it
     reading = probe.read(_READ)
     times: dict[int, list[float]] = {width: [] for width in widths}
@@ -111,7 +125,8 @@ def measure(probe: Probe, *, max_width: int, threads: int | None = None) -> Meas
             if time.monotonic() < end:
                 times[width].append(probe.step(width))
     steps = {width: statistics.median(times[width] or [steps[width]]) for width in widths}
-    return Measurement(Pace(reading / _READ, steps), best)
+    share = (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-9)
+    return Measurement(Pace(reading / _READ, steps), best, quiet=share >= _QUIET * best)
 
 
 def _least(probe: Probe, width: int, repeats: int) -> float:
@@ -136,7 +151,7 @@ def kept(key: Mapping[str, Any], measuring: Callable[[], Measurement]) -> Measur
         if found is None:
             found = measuring()
             with contextlib.suppress(OSError):
-                _save(path, {"key": dict(key), **found.as_json()})
+                _save(path, {"key": dict(key), "measured_at": time.time(), **found.as_json()})
     return found
 
 
@@ -150,9 +165,12 @@ def _alone(path: Path) -> contextlib.AbstractContextManager[object]:
 
 def _load(path: Path) -> Measurement | None:
     try:
-        return Measurement.from_json(json.loads(path.read_bytes()))
+        told = json.loads(path.read_bytes())
+        found = Measurement.from_json(told)
+        fresh = found.quiet or 0 <= time.time() - float(told["measured_at"]) < _BUSY_SECONDS
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+    return found if fresh else None
 
 
 def _save(path: Path, told: Mapping[str, Any]) -> None:
