@@ -27,7 +27,7 @@ async def main(question: str) -> None:
         console.print(Text(question, style="bold"))
         for deadline in DEADLINES:
             console.rule(f"within {deadline}", align="left")
-            run = prepare_run(model, question, strategy="vote(width=16)", budget=Budget(seconds=deadline))
+            run = await prepare_run(model, question, strategy="vote(width=16)", budget=Budget(seconds=deadline))
             with Display(run, console) as display:
                 await display.follow()
     finally:

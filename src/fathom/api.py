@@ -17,6 +17,7 @@ from fathom.records import Message, Problem, Result, Update
 from fathom.run import Run
 from fathom.search import STRATEGIES, Strategy
 from fathom.specs import parse_pipeline
+from fathom.team import Team
 
 __all__ = ["asolve", "open", "prepare_run", "solve", "stream"]
 
@@ -47,7 +48,7 @@ def strategy_of(strategy: str | Strategy | None, verify: Any = None) -> Strategy
     return strategy if judge is None else strategy.judged_by(judge)
 
 
-def prepare_run(
+async def prepare_run(
     model: Reasoner,
     prompt: Prompt,
     *,
@@ -57,22 +58,27 @@ def prepare_run(
     verify: Any = None,
     seed: int = 0,
 ) -> Run:
-    """Check everything that can be checked before anything is spent. The clock starts when this returns."""
+    """Check all that can be checked before anything is spent. The clock starts when this returns.
+
+    Further models that the strategy names are opened first, and closed again when the run ends.
+    """
     if within is not None:
         if budget is not None:
             raise UsageError("give either within or budget; a budget has its deadline in seconds")
         budget = Budget(seconds=within)
-    found = strategy_of(strategy, verify)
+    problem, found = Problem.of(prompt), strategy_of(strategy, verify)
     form = getattr(getattr(found, "judge", None), "form", None)
     if form is not None and isinstance(model, LanguageModel):
         model = model.using(form=form)
-    return Run(model, Problem.of(prompt), found, budget, seed=seed)
+    options: dict[str, Any] = {"form": model.form} if isinstance(model, LanguageModel) else {}
+    further = [await open_model(uri, **options) for uri in getattr(found, "models", ())]
+    return Run(Team((model, *further)) if further else model, problem, found, budget, seed=seed, owned=further)
 
 
 async def asolve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
     """The asynchronous twin of ``solve``. Cancelling it cancels everything that it started."""
     reasoner = await open_model(model) if isinstance(model, str) else model
-    return await prepare_run(reasoner, prompt, **options).finish()
+    return await (await prepare_run(reasoner, prompt, **options)).finish()
 
 
 def solve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
@@ -92,7 +98,8 @@ async def stream(model: Reasoner | str, prompt: Prompt, **options: Any) -> Async
     """Solve, giving each better standing as it comes; the last update has ``final``, the result."""
     reasoner = await open_model(model) if isinstance(model, str) else model
     last: tuple[object, ...] | None = None
-    async with aclosing(prepare_run(reasoner, prompt, **options).updates()) as updates:
+    run = await prepare_run(reasoner, prompt, **options)
+    async with aclosing(run.updates()) as updates:
         async for update in updates:
             seen = (update.answer, update.confidence)
             if update.final is not None or (update.answer is not None and seen != last):

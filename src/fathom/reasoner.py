@@ -8,7 +8,7 @@ search built on this protocol is anytime.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -86,8 +86,8 @@ class Session(Protocol):
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         """These will not be grown or concluded any more: free what is held for them."""
 
-    def stop(self) -> None:
-        """End all growing and concluding now: what runs is given back as it is, with reason ``cut``."""
+    def stop(self, ids: Collection[int] | None = None) -> None:
+        """End growing and concluding now, of these trajectories or of all: each is given back as it is, as ``cut``."""
 
     async def aclose(self) -> None:
         """Cancel everything and free it. Idempotent."""

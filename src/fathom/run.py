@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from fathom.budget import Budget, Meter
 from fathom.errors import CapabilityError, LimitError, NoAnswer, UpstreamError
@@ -33,6 +33,7 @@ class Run:
         budget: Budget | Meter | None = None,
         *,
         seed: int = 0,
+        owned: Sequence[Reasoner] = (),
     ) -> None:
         self.meter = budget if isinstance(budget, Meter) else Meter(budget)
         self.model = model
@@ -40,6 +41,7 @@ class Run:
         self.strategy = strategy
         self.label = str(strategy)
         self.seed = seed
+        self._owned = owned  # models that were opened for this run alone
         self.search: Search = self._begin()
         self._driver: Driver | None = None
         self._stopped: StopReason | None = None
@@ -73,12 +75,16 @@ class Run:
 
         Raises NoAnswer where the budget ended before there was any answer, UpstreamError where every sample failed.
         """
-        session = await self.model.open(self.problem, self.meter, seed=self.seed, wants=self.strategy.wants)
         try:
-            self._driver = Driver(self.search, session, self.problem, self.meter, observe)
-            self._stopped = await self._driver.run()
+            session = await self.model.open(self.problem, self.meter, seed=self.seed, wants=self.strategy.wants)
+            try:
+                self._driver = Driver(self.search, session, self.problem, self.meter, observe)
+                self._stopped = await self._driver.run()
+            finally:
+                await session.aclose()
         finally:
-            await session.aclose()
+            for model in self._owned:
+                await model.aclose()
         return self._conclusion()
 
     def stop(self) -> None:

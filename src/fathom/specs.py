@@ -43,7 +43,7 @@ class Spec:
 
 
 def _write(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_write, value)) + "]"
     if isinstance(value, str):
         plain = re.fullmatch(r"[A-Za-z_][\w.:/@-]*", value) and value.lower() not in _CONSTANTS

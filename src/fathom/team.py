@@ -7,7 +7,7 @@ a member grew it also concludes. A member that cannot be opened, or fails, costs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 
 from fathom.budget import Meter
@@ -93,20 +93,24 @@ class TeamSession:
             finally:
                 done.put_nowait(None)
 
-        async with asyncio.TaskGroup() as tasks:
-            for member, group in groups.items():
-                tasks.create_task(work(member, group))
-            for _ in groups:
+        tasks = [asyncio.create_task(work(member, group)) for member, group in groups.items()]
+        try:
+            for _ in tasks:
                 while (concluded := await done.get()) is not None:
                     yield concluded
+            await asyncio.gather(*tasks)  # raises what a member raised
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories:
             self._sessions[self._member_of[trajectory.id]].drop([trajectory])
 
-    def stop(self) -> None:
+    def stop(self, ids: Collection[int] | None = None) -> None:
         for session in self._sessions:
-            session.stop()
+            session.stop(ids)
 
     async def aclose(self) -> None:
         await asyncio.gather(*(session.aclose() for session in self._sessions))
@@ -137,7 +141,7 @@ class _Absent:
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         """Nothing is held."""
 
-    def stop(self) -> None:
+    def stop(self, ids: Collection[int] | None = None) -> None:
         """Nothing runs."""
 
     async def aclose(self) -> None:

@@ -94,7 +94,7 @@ async def _solve(
     with download_progress() as progress:
         model = await open_model(uri, progress=progress, **({"form": form} if form else {}))
     try:
-        run = prepare_run(model, question, **options)
+        run = await prepare_run(model, question, **options)
         interrupted = _stop_on_interrupt(run)
         try:
             if quiet:

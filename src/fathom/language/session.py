@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,7 +122,7 @@ class LanguageSession:
         self.direct = direct
         self._pace = pace
         self._habits = habits
-        self._running: dict[Generation, set[int]] = {}
+        self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
         self._leases: list[Lease] = []
         self._held: list[tuple[Meter, int]] = []
         self._finished = 0
@@ -174,7 +174,7 @@ class LanguageSession:
         elif work:
             start = self._start(expansion)
             request = self._request(expansion, start, leases, meter)
-            async for index, choice in self._generate(request, leases, "sample"):
+            async for index, choice in self._generate(request, expansion.ids, leases, "sample"):
                 yield await self._grown(work[index][0], expansion, start, choice, leases[index])
 
     def _depth(self, expansion: Expansion) -> int:
@@ -251,19 +251,24 @@ class LanguageSession:
                 if lease.left <= self.form.tokens:
                     break
             request = self._request(replace(expansion, ids=(id,)), start, [lease], lease.meter)
-            async for _, choice in self._generate(request, [lease], "sample"):
+            async for _, choice in self._generate(request, (id,), [lease], "sample"):
                 base = replace(expansion, parent=trajectory or expansion.parent)
                 trajectory = await self._grown(id, base, start, choice, lease)
         return trajectory
 
     async def _generate(
-        self, request: Request, leases: Sequence[Lease], role: str, enough: Callable[[str], bool] | None = None
+        self,
+        request: Request,
+        ids: Sequence[int],
+        leases: Sequence[Lease],
+        role: str,
+        enough: Callable[[str], bool] | None = None,
     ) -> AsyncGenerator[tuple[int, _Choice], None]:
         """Run a request; each choice is given back as it ends, and charged to its lease as it grows."""
         choices = [_Choice() for _ in range(request.n)]
         generation = self.engine.generate(request)
         async with generation:
-            self._running[generation] = set(range(request.n))
+            self._running[generation] = dict(enumerate(ids[: request.n]))
             try:
                 async for piece in generation:
                     choice = choices[piece.index]
@@ -278,7 +283,7 @@ class LanguageSession:
                         calls=piece.finish is not None,
                     )
                     if piece.finish is not None:
-                        self._running[generation].discard(piece.index)
+                        self._running[generation].pop(piece.index, None)
                         yield piece.index, choice
                     elif enough is not None and enough("".join(choice.text)):
                         choice.complete = True
@@ -355,7 +360,8 @@ class LanguageSession:
             deadline=None if meter.deadline == math.inf else meter.deadline,
         )
         began = time.monotonic()
-        async for _, choice in self._generate(request, [lease], "conclude", self.form.closed if said else None):
+        enough = self.form.closed if said else None
+        async for _, choice in self._generate(request, (trajectory.id,), [lease], "conclude", enough):
             lease.close()
             if choice.error:
                 return replace(trajectory, error=choice.error)
@@ -390,10 +396,11 @@ class LanguageSession:
             if trajectory.state.lease is not None:
                 trajectory.state.lease.close()
 
-    def stop(self) -> None:
+    def stop(self, ids: Collection[int] | None = None) -> None:
         for generation, open_choices in list(self._running.items()):
-            for index in list(open_choices):
-                generation.cancel(index)
+            for index, id in list(open_choices.items()):
+                if ids is None or id in ids:
+                    generation.cancel(index)
 
     async def aclose(self) -> None:
         self.stop()

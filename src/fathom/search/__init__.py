@@ -2,7 +2,9 @@
 
 from fathom.search.base import STRATEGIES, Strategy
 from fathom.search.best_of_n import BestOfN
+from fathom.search.cascade import Cascade
 from fathom.search.direct import Direct
+from fathom.search.ensemble import Ensemble
 from fathom.search.vote import Vote
 
-__all__ = ["STRATEGIES", "BestOfN", "Direct", "Strategy", "Vote"]
+__all__ = ["STRATEGIES", "BestOfN", "Cascade", "Direct", "Ensemble", "Strategy", "Vote"]

@@ -68,7 +68,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """These trajectories are given up: nothing more will be asked for them."""
+    """These trajectories are given up: those that still grow are cut, and come back so; none is asked for again."""
 
     ids: tuple[int, ...]
 

@@ -160,7 +160,8 @@ class Driver:
             case Judge():
                 work = self._ask_judge(action)
             case Drop():
-                self.session.drop([self.search.trajectories[id] for id in action.ids])
+                self.session.stop(action.ids)
+                self.session.drop([t for id in action.ids if (t := self.search.trajectories.get(id)) is not None])
                 return
         task = asyncio.create_task(work)
         self._tasks.add(task)

@@ -40,6 +40,7 @@ class SampleSearch(Search):
         self.greedy = greedy
         self.tally = Tally()
         self.started = 0
+        self.failed = 0
         self.settled: list[int] = []
         self.backlog = Backlog()
         self._asked_to_conclude: set[int] = set()
@@ -66,7 +67,9 @@ class SampleSearch(Search):
 
     def tell_lost(self, lost: Lost) -> None:
         super().tell_lost(lost)
-        if not lost.error:  # a limit left nothing for them now; there may be room again when others end
+        if lost.error:
+            self.failed += len(lost.ids)
+        else:  # a limit left nothing for them now; there may be room again when others end
             self.started -= len(lost.ids)
 
     @abstractmethod
@@ -84,7 +87,7 @@ class SampleSearch(Search):
     @property
     def remaining(self) -> int:
         """Samples that may still come in."""
-        return self.width - len(self.settled)
+        return self.width - len(self.settled) - self.failed
 
     @property
     def standing(self) -> Standing:
