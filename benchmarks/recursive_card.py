@@ -63,8 +63,8 @@ def changes(config: ModelConfig | TrainConfig) -> dict[str, object]:
     }
 
 
-def card(name: str, checkpoint: Checkpoint, trained: str, measured: dict[str, list[Point]]) -> str:
-    """The card's text."""
+def card(name: str, checkpoint: Checkpoint, trained: str, then: str | None, measured: dict[str, list[Point]]) -> str:
+    """The card's text. ``then`` is a command that followed the training."""
     config, training, metrics = checkpoint.model.config, checkpoint.training, checkpoint.metrics
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     kind = "stochastic" if config.stochastic else "deterministic"
@@ -80,6 +80,7 @@ def card(name: str, checkpoint: Checkpoint, trained: str, measured: dict[str, li
         "",
         f"- Command: `python benchmarks/recursive_train.py {checkpoint.task} --out runs/{name} "
         f"--compile --set {arguments}`",
+        *([f"- Then: `{then}`"] if then else []),
         f"- Halting: threshold {metrics['halt_threshold']}, calibrated on the validation split, where it stops after "
         f"{metrics['halt_depth']:.1f} steps of {2 * config.supervision} with accuracy "
         f"{100 * metrics['halt_accuracy']:.1f} %.",
@@ -94,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--trained", required=True, help="how long it was trained, and on what")
+    parser.add_argument("--then", help="a command that followed the training")
     parser.add_argument("--depths", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--width", type=int, default=20)
     parser.add_argument("--inputs", type=int, help="evenly spaced inputs of each kind; all where left out")
@@ -107,7 +109,7 @@ def main() -> None:
         kind: evaluate(checkpoint.model, task, x, depths=options.depths, widths=[width], solutions=solutions)
         for kind, (x, solutions) in held_out(task, options.inputs).items()
     }
-    text = card(path.stem, checkpoint, options.trained, measured)
+    text = card(path.stem, checkpoint, options.trained, options.then, measured)
     path.with_suffix(".md").write_text(text)
     print(text)
 

@@ -57,4 +57,4 @@ def test_reconstruction_averages_positions_for_each_row() -> None:
 
 def test_value_loss_is_least_at_the_outcome() -> None:
     confident, wrong = torch.tensor([8.0]), torch.tensor([-8.0])
-    assert losses.value_loss(confident, torch.tensor([True])) < 1e-4 < losses.value_loss(wrong, torch.tensor([True]))
+    assert losses.value_loss(confident, torch.tensor([True])) < 1e-3 < losses.value_loss(wrong, torch.tensor([True]))

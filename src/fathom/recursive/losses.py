@@ -53,5 +53,9 @@ def halt_loss(logit: Tensor, valid: Tensor) -> Tensor:
 
 
 def value_loss(logit: Tensor, outcome: Tensor) -> Tensor:
-    """Squared error, (B,), of the predicted probability that the trajectory's last answer is valid (GRAM's LPRM)."""
-    return (torch.sigmoid(logit) - outcome.float()) ** 2
+    """Binary cross-entropy, (B,), of "the trajectory's last answer will be valid" (GRAM's latent process reward model).
+
+    The squared error that GRAM regresses with has its least value at the same probability, but no gradient left where
+    the head is sure and wrong: there it ranked trajectories far worse than the halt head did.
+    """
+    return F.binary_cross_entropy_with_logits(logit, outcome.float(), reduction="none")
