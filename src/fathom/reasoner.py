@@ -23,6 +23,8 @@ class Capability(StrEnum):
     """What a search or a judge may need of a reasoner beyond growing and concluding trajectories."""
 
     LOGPROBS = "logprobs"  # log-probabilities of what it generates
+    TOP_LOGPROBS = "top-logprobs"  # and those of the likeliest tokens that it could have generated instead
+    WORDS = "words"  # answers questions of any kind in words, so that it can be a judge
     STEPS = "steps"  # stops at the end of a reasoning step
     EXTEND = "extend"  # goes on when it would have ended by itself
     FORK = "fork"  # several continuations of one unfinished trajectory

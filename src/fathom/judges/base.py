@@ -1,26 +1,57 @@
 """What a judge is: something that looks at candidate answers to one problem and says how good each of them is.
 
 Verifiers (exact match, unit tests …), reward models and model judges all stand behind `Verifier`, so that a search
-never knows which of them it is spending on. Two rules hold for all: identical candidates are judged once, and a judge
-that fails costs its verdict, never the run.
+never knows which of them it is spending on. Three rules hold for all: identical candidates are judged once, a judge
+that fails costs its verdict, never the run, and one that spends does so on the run's account (`Spender`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
-__all__ = ["Candidate", "EachVerifier", "Once", "Verdict", "Verifier"]
+from fathom.budget import Meter
+from fathom.reasoner import Capability, Session
+
+__all__ = [
+    "Candidate",
+    "EachVerifier",
+    "Once",
+    "Spender",
+    "Timing",
+    "Verdict",
+    "Verifier",
+    "judge_needs",
+    "timing_of",
+    "verdicts_of",
+]
+
+
+class Timing(StrEnum):
+    """When a judge is best asked. Judges say so in an attribute ``timing``; without one it is ``each``."""
+
+    EACH = "each"  # as candidates come: it can accept one, which ends the search
+    DIFFERING = "differing"  # it only grades: not before two candidates differ, since equals need no ranking
+    TOGETHER = "together"  # it compares candidates with one another: once, when all are in
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One attempt at a problem: `text`, all that the model wrote, and `answer`, what it states as its final answer."""
+    """One attempt at a problem: `text`, all that the model wrote, and `answer`, what it states as its final answer.
+
+    `finished` is False for one that was cut. `logprobs` has a natural-log probability per generated token, and
+    `top_logprobs` per token those of the likeliest ones, highest first, where the engine gave them. They are not
+    compared: candidates of the same text are identical.
+    """
 
     text: str
     answer: str | None = None
+    finished: bool = True
+    logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    top_logprobs: tuple[tuple[float, ...], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +86,45 @@ class Verdict:
 class Verifier(Protocol):
     """A judge of candidates. Verdicts come back one a candidate, in the order of the candidates.
 
-    One that can judge only a certain form of answer says so in an attribute ``form`` (``"code"``, say).
+    One that can judge only a certain form of answer says so in an attribute ``form`` (``"code"``, say); one that needs
+    something of the model that it judges, in ``needs``, a set of capabilities; when to ask it, in ``timing``.
     """
 
     name: ClassVar[str]
 
     async def judge(self, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]: ...
+
+
+@runtime_checkable
+class Spender(Protocol):
+    """A judge that spends tokens, calls or money: it is bound to the run whose account they go on."""
+
+    def bind(self, meter: Meter, session: Session) -> Verifier:
+        """The judge to ask in this run. It charges the meter under the role ``judge``, and may ask the session's model.
+
+        What it starts lives no longer than the call of ``judge`` that started it.
+        """
+
+
+def timing_of(judge: Verifier) -> Timing:
+    """When the judge is best asked."""
+    return Timing(getattr(judge, "timing", Timing.EACH))
+
+
+def judge_needs(judge: Verifier | None) -> frozenset[Capability]:
+    """What a judge needs of the model whose candidates it judges."""
+    return frozenset(getattr(judge, "needs", ()))
+
+
+async def verdicts_of(judge: Verifier, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
+    """The judge's verdicts; where it fails, it costs them and nothing else."""
+    try:
+        verdicts = await judge.judge(problem, candidates)
+        if len(verdicts) != len(candidates):
+            raise ValueError(f"{judge.name} gave {len(verdicts)} verdicts on {len(candidates)} candidates")
+    except Exception as error:  # whatever a judge raises is its verdict, by the rule of this module
+        return [Verdict.failed(error)] * len(candidates)
+    return verdicts
 
 
 class EachVerifier:
@@ -117,11 +181,7 @@ class Once:
         done = asyncio.get_running_loop().create_future()
         self._in_flight.update(dict.fromkeys(keys, done))
         try:
-            verdicts = await self.inner.judge(problem, candidates)
-            if len(verdicts) != len(candidates):
-                raise ValueError(f"{self.inner.name} gave {len(verdicts)} verdicts on {len(candidates)} candidates")
-        except Exception as error:  # the rule of this module: a failing judge costs its verdict only
-            verdicts = [Verdict.failed(error)] * len(candidates)
+            verdicts = await verdicts_of(self.inner, problem, candidates)
         finally:
             for key in keys:
                 del self._in_flight[key]

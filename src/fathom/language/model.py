@@ -18,6 +18,9 @@ from fathom.records import Message, Problem
 __all__ = ["LanguageModel"]
 
 DEFAULT_SAMPLING = Sampling(temperature=0.7)
+TOP_LOGPROBS = 20
+"""How many of the likeliest tokens are asked for: the most that hosted APIs give."""
+
 SMALL = 3e9
 """Parameters below which a model is shown an example of how to answer."""
 
@@ -57,9 +60,9 @@ class LanguageModel:
     @property
     def capabilities(self) -> frozenset[Capability]:
         has = self.engine.traits.capabilities
-        found = {Capability.REVISE}
+        found = {Capability.REVISE, Capability.WORDS}
         if EngineCapability.LOGPROBS in has:
-            found.add(Capability.LOGPROBS)
+            found |= {Capability.LOGPROBS, Capability.TOP_LOGPROBS}
         if EngineCapability.PREFIX in has:
             found |= {Capability.FORK, Capability.STEPS, Capability.EXTEND}
         return frozenset(found)
@@ -97,8 +100,11 @@ class LanguageModel:
             self._check_length(prompt_tokens, form.tokens)
             self._check_deadline(prompt_tokens - self._warm.get(opening, 0), meter)
         sampling = self.sampling
-        if Capability.LOGPROBS in wants and EngineCapability.LOGPROBS in self.engine.traits.capabilities:
-            sampling = dataclasses.replace(sampling, logprobs=True)
+        if EngineCapability.LOGPROBS in self.engine.traits.capabilities:
+            if wants & {Capability.LOGPROBS, Capability.TOP_LOGPROBS}:
+                sampling = dataclasses.replace(sampling, logprobs=True)
+            if Capability.TOP_LOGPROBS in wants:
+                sampling = dataclasses.replace(sampling, top_logprobs=TOP_LOGPROBS)
         return LanguageSession(
             self.engine,
             messages,

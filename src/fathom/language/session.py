@@ -72,6 +72,7 @@ class _Choice:
     reasoning: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[tuple[float, ...]] = field(default_factory=list)
     tokens: int = 0
     finish: Finish | None = None
     stopped_by: str | None = None
@@ -83,6 +84,7 @@ class _Choice:
         self.reasoning.append(piece.reasoning)
         self.ids.extend(piece.token_ids)
         self.logprobs.extend(piece.logprobs)
+        self.top_logprobs.extend(tuple(logprob for _, logprob in top) for top in piece.top_logprobs)
         self.tokens += piece.tokens
         if piece.finish is not None:
             self.finish = piece.finish
@@ -325,6 +327,7 @@ class LanguageSession:
             if choice.finish is Finish.STOP and not finished
             else _REASONS[choice.finish or Finish.CANCELLED],
             logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
+            top_logprobs=(*(parent.top_logprobs if parent else ()), *choice.top_logprobs),
             error=choice.error,
             state=_State(spans, lease, start.revises, greedy=expansion.greedy),
         )
@@ -370,8 +373,12 @@ class LanguageSession:
                 self._habits.learn("conclusion", choice.tokens)
                 self._habits.learn("call_seconds", time.monotonic() - began)
             stated = choice.span.text
-            logprobs = (*trajectory.logprobs, *choice.logprobs)
-            concluded = replace(trajectory, text=trajectory.text + said + stated, logprobs=logprobs)
+            concluded = replace(
+                trajectory,
+                text=trajectory.text + said + stated,
+                logprobs=(*trajectory.logprobs, *choice.logprobs),
+                top_logprobs=(*trajectory.top_logprobs, *choice.top_logprobs),
+            )
             if not stated.strip():
                 return concluded
             answer, key, parsed = await self._read(self.form.complete(said + stated))

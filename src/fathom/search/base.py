@@ -14,13 +14,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from fathom.errors import SpecError
-from fathom.judges.base import Verdict, Verifier
+from fathom.judges.base import Verdict, Verifier, judge_needs
 from fathom.reasoner import Capability
 from fathom.records import Candidate, StopReason, Trajectory
 from fathom.specs import Registry
+
+if TYPE_CHECKING:
+    from fathom.search.then import Then
 
 __all__ = [
     "STRATEGIES",
@@ -98,12 +101,17 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a run lays down for its search: limits on width and depth, and the seed."""
+    """What a run lays down for its search: limits on width and depth, and the seed.
+
+    ``drafts`` are what an earlier search has found, all with answers, the best first (``a | b``). A search that can
+    use none ignores them.
+    """
 
     width: int | None = None
     depth: int | None = None
     max_width: int | None = None
     seed: int = 0
+    drafts: tuple[Trajectory, ...] = ()
 
 
 class Search(ABC):
@@ -148,6 +156,16 @@ class Search(ABC):
     def standing(self) -> Standing:
         """The best answer so far. Cheap enough to be read after every event."""
 
+    def take(self, drafts: Sequence[Trajectory]) -> Self:
+        """Take over an earlier search's answers before anything is asked; returns the search itself."""
+        self.trajectories.update((draft.id, draft) for draft in drafts)
+        self._next_id = max(self._next_id, *(draft.id + 1 for draft in drafts), 0)
+        return self
+
+    def follow(self, earlier: Search) -> None:
+        """Go on with the trajectories and the numbering of an earlier search."""
+        self.trajectories, self._next_id = earlier.trajectories, earlier._next_id
+
     def new_ids(self, n: int) -> tuple[int, ...]:
         """The next ``n`` ids."""
         self._next_id += n
@@ -167,6 +185,12 @@ class Strategy(ABC):
     def __str__(self) -> str:
         return str(STRATEGIES.spec_of(self))
 
+    def __or__(self, after: Strategy) -> Then:
+        """This search, then another on what it found: ``a | b``."""
+        from fathom.search.then import Then
+
+        return Then(self, after)
+
     def judged_by(self, judge: Verifier) -> Strategy:
         """This strategy with the given judge. Raises SpecError where it asks none."""
         names = {f.name for f in fields(self)}
@@ -176,8 +200,8 @@ class Strategy(ABC):
 
     @property
     def required(self) -> frozenset[Capability]:
-        """What it needs of a reasoner, as its options are."""
-        return self.needs
+        """What it needs of a reasoner, as its options are, those of its judge included."""
+        return self.needs | judge_needs(getattr(self, "judge", None))
 
     @property
     def wants(self) -> frozenset[Capability]:

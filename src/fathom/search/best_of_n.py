@@ -3,18 +3,24 @@
 Without a judge the model's own mean token log-probability scores. ``weighted`` sums the scores of the trajectories that
 reached the same answer and returns the answer with the largest sum (weighted best-of-n, arXiv 2206.02336). A judge that
 can say that a solution *is* right (a verifier) ends the search at once; one that says a solution is wrong bars it while
-there is any other."""
+there is any other.
+
+Candidates that all gave the same answer need no ranking: a judge that only grades is not asked before two of them
+differ, and one that compares not before all are in. A verifier is asked as they come.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fathom.judges.base import Verdict, Verifier
+from fathom.judges.base import Timing, Verdict, Verifier, timing_of
 from fathom.judges.registry import judge_option
+from fathom.judges.votes import Tally
 from fathom.reasoner import Capability
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import STRATEGIES, Standing, Strategy, Terms
+from fathom.search.base import STRATEGIES, Action, Grow, Judge, Lost, Standing, Strategy, Terms
 from fathom.search.samples import SampleSearch, agreed_width
 from fathom.specs import option
 
@@ -34,11 +40,11 @@ class BestOfN(Strategy):
 
     @property
     def required(self) -> frozenset[Capability]:
-        return self.needs if self.judge is not None else frozenset({Capability.LOGPROBS})
+        return super().required if self.judge is not None else frozenset({Capability.LOGPROBS})
 
     def begin(self, terms: Terms) -> BestOfNSearch:
         depth = self.depth if self.depth is not None else terms.depth
-        return BestOfNSearch(self, agreed_width(self.width, terms), depth)
+        return BestOfNSearch(self, agreed_width(self.width, terms), depth).take(terms.drafts)
 
 
 class BestOfNSearch(SampleSearch):
@@ -48,24 +54,71 @@ class BestOfNSearch(SampleSearch):
         super().__init__(width, depth, said.at_least)
         self.said = said
         self.judge = said.judge
+        self.timing = timing_of(said.judge) if said.judge is not None else Timing.EACH
         self.verdicts: dict[int, Verdict] = {}
+        self.unjudged: list[str] = []  # why there was no verdict, each reason once
+        self._held: list[int] = []  # counted as mere votes until their judge is asked
+        self._held_keys: set[str] = set()
+        self._differed = False
+        self._out: set[int] = set()
+
+    def ask(self, room: int) -> Sequence[Action]:
+        actions = list(super().ask(room))
+        for action in actions:
+            if isinstance(action, Grow):
+                self._out.update(action.ids)
+        if self.timing is Timing.TOGETHER and not self._out and self._differ:
+            self.width = self.started  # what is compared once is not joined by others
+            actions.append(Judge(self._release()))
+        return actions
+
+    def tell_lost(self, lost: Lost) -> None:
+        super().tell_lost(lost)
+        self._out.difference_update(lost.ids)
 
     def settle(self, trajectory: Trajectory) -> None:
+        self._out.discard(trajectory.id)
         if trajectory.answer is None:
             self.count(trajectory)
-        elif self.judge is not None:
-            self.backlog.judge.append(trajectory.id)
-        else:
+        elif self.judge is None:
             logprob = trajectory.mean_logprob
             self.tell_verdict(trajectory.id, Verdict(0.0 if logprob is None else math.exp(logprob)))
+        elif self.timing is Timing.EACH or self._differed:
+            self.backlog.judge.append(trajectory.id)
+        else:
+            self.count(trajectory)
+            self._held.append(trajectory.id)
+            self._held_keys.add(trajectory.key)
+            if self.timing is Timing.DIFFERING and self._differ:
+                self.backlog.judge.extend(self._release())
+
+    @property
+    def _differ(self) -> bool:
+        """Whether those that are held back gave different answers."""
+        return len(self._held_keys) > 1
+
+    def _release(self) -> tuple[int, ...]:
+        """Those held back, which from now on count with their verdicts. Besides them only blanks were counted."""
+        held, self._held, self._held_keys = tuple(self._held), [], set()
+        self._differed = True
+        self.tally = Tally()
+        for id in self.settled:
+            if self.trajectories[id].answer is None:
+                self.count(self.trajectories[id])
+        return held
 
     def tell_verdict(self, id: int, verdict: Verdict) -> None:
         self.verdicts[id] = verdict
         self.count(self.trajectories[id], verdict.score if self.said.weighted else 1.0, verdict.score)
-        if verdict.passed is None and verdict.detail and verdict.detail not in self.errors:
-            self.errors.append(verdict.detail)
+        if verdict.passed is None and verdict.detail and verdict.detail not in self.unjudged:
+            self.unjudged.append(verdict.detail)
         if verdict.passed:
             self.stopped = StopReason.VERIFIED
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        agreed = ("all candidates agree, so their judge was not asked",) if self._held and not self._differ else ()
+        return (*super().notes, *agreed, *self.unjudged[:3])
 
     def _worth(self, id: int) -> tuple[bool, bool, float, bool]:
         """How good a trajectory is; of equals the earlier one is taken."""
@@ -96,5 +149,5 @@ class BestOfNSearch(SampleSearch):
         """1 where a verifier accepted; else the judge's score, held down by how alone the answer stands."""
         verdict = self.verdicts.get(best)
         if verdict is None:
-            return self.confidence / 2
+            return self.confidence if self._held else self.confidence / 2
         return 1.0 if verdict.passed else verdict.score * self.confidence

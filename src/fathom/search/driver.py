@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 
 from fathom.budget import Meter
-from fathom.judges.base import Candidate, Once, Verdict
+from fathom.judges.base import Candidate, Once, Spender, Timing, Verdict, Verifier, timing_of, verdicts_of
 from fathom.reasoner import Expansion, Session
 from fathom.records import Problem, StopReason, Trajectory
 from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search
@@ -50,7 +50,7 @@ class Driver:
         self.meter = meter
         self.growing = 0
         self._observe = observe
-        self._judge = Once(search.judge) if search.judge is not None else None
+        self._judges: list[tuple[Verifier, Verifier]] = []  # as the search names them, and bound to this run
         self._events: deque[Trajectory | Lost | _Judged | BaseException] = deque()
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +158,7 @@ class Driver:
             case Conclude():
                 work = self._conclude(action)
             case Judge():
-                work = self._ask_judge(action)
+                work = self._ask_judge(action, self._judge())
             case Drop():
                 self.session.stop(action.ids)
                 self.session.drop([t for id in action.ids if (t := self.search.trajectories.get(id)) is not None])
@@ -204,9 +204,24 @@ class Driver:
             async for trajectory in concluded:
                 self._put(trajectory)
 
-    async def _ask_judge(self, action: Judge) -> None:
-        assert self._judge is not None, "a search that asks for judgements has a judge"
+    def _bound(self, judge: Verifier) -> Verifier:
+        """The judge on this run's account. What one that compares says of a candidate holds among those only."""
+        bound = judge.bind(self.meter, self.session) if isinstance(judge, Spender) else judge
+        return bound if timing_of(judge) is Timing.TOGETHER else Once(bound)
+
+    def _judge(self) -> Verifier:
+        """The judge that the search has now, on this run's account; the stages of a search may differ in it."""
+        judge = self.search.judge
+        assert judge is not None, "a search that asks for judgements has a judge"
+        for said, bound in self._judges:
+            if said is judge:
+                return bound
+        self._judges.append((judge, self._bound(judge)))
+        return self._judges[-1][1]
+
+    async def _ask_judge(self, action: Judge, judge: Verifier) -> None:
         trajectories = [self.search.trajectories[id] for id in action.ids]
-        verdicts = await self._judge.judge(self.problem.text, [Candidate(t.text, t.answer) for t in trajectories])
+        candidates = [Candidate(t.text, t.answer, t.finished, t.logprobs, t.top_logprobs) for t in trajectories]
+        verdicts = await verdicts_of(judge, self.problem.text, candidates)
         for trajectory, verdict in zip(trajectories, verdicts, strict=True):
             self._put((trajectory.id, verdict))

@@ -191,8 +191,10 @@ class _Playing(Generation):
                 text += word
                 stop, met = min(((at, s) for s in request.sampling.stop if (at := text.find(s)) >= 0), default=(-1, ""))
                 logprobs = (math.log(0.5 + 0.5 * rng.random()),) if request.sampling.logprobs else ()
+                count = request.sampling.top_logprobs
+                top = tuple(_top(word, logprob, count) for logprob in logprobs) if count else ()
                 shown = word if stop < 0 else word[: max(0, len(word) - (len(text) - stop))]
-                self._put(Piece(index, text=shown, tokens=1, logprobs=logprobs))
+                self._put(Piece(index, text=shown, tokens=1, logprobs=logprobs, top_logprobs=top))
                 if stop >= 0:
                     self._end(index, Finish.STOP, stopped_by=met)
                     return
@@ -200,3 +202,9 @@ class _Playing(Generation):
             self._end(index, Finish.STOP if whole else Finish.LENGTH, stopped_by="" if whole else None)
         finally:
             engine.running -= 1
+
+
+def _top(word: str, logprob: float, count: int) -> tuple[tuple[str, float], ...]:
+    """The likeliest tokens: the word itself, and others that share evenly in most of what is left."""
+    other = math.log(max(1e-9, 0.9 * (1 - math.exp(logprob)) / max(1, count - 1)))
+    return ((word, logprob), *((f" other{k}", other) for k in range(1, count)))
