@@ -165,11 +165,12 @@ class LanguageSession:
 
     async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
         depth, leases = self._leases_for(expansion, self._depth(expansion), meter)
-        meter.observe(width=len(leases))
+        if expansion.parent is None:  # a continuation is no new line of thought: others are dropped for it
+            meter.observe(width=len(leases))
         work = list(zip(expansion.ids, leases, strict=False))
         if depth == 0:
             for id, lease in work:
-                yield Trajectory(id, reason="length", state=_State(lease=lease, direct=True, greedy=expansion.greedy))
+                yield self._ungrown(id, expansion, lease)
         elif expansion.at_least:
             async for trajectory in _as_completed([self._extended(id, expansion, lease) for id, lease in work]):
                 yield trajectory
@@ -178,6 +179,13 @@ class LanguageSession:
             request = self._request(expansion, start, leases, meter)
             async for index, choice in self._generate(request, expansion.ids, leases, "sample"):
                 yield await self._grown(work[index][0], expansion, start, choice, leases[index])
+
+    def _ungrown(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
+        """Where no token of reasoning is to be had: the parent once more, or nothing, to be asked directly."""
+        if expansion.parent is None:
+            return Trajectory(id, reason="length", state=_State(lease=lease, direct=True, greedy=expansion.greedy))
+        state = replace(self._start(expansion), lease=lease)
+        return replace(expansion.parent, id=id, parent=expansion.parent.id, reason="length", state=state)
 
     def _depth(self, expansion: Expansion) -> int:
         depth = DEFAULT_DEPTH if expansion.units is None else expansion.units
@@ -312,7 +320,7 @@ class LanguageSession:
             spans, text = (*spans, Span(STEP)), text + STEP
         if finished:
             self._finished += 1
-            self._habits.learn("depth", choice.tokens)
+            self._habits.learn("depth", (parent.depth if parent else 0) + choice.tokens)
         answer, key, parsed = await self._read(text) if finished else (None, "", True)
         return Trajectory(
             id,
@@ -351,7 +359,10 @@ class LanguageSession:
             return replace(trajectory, answer=answer, key=key, parsed=parsed)
         state: _State = trajectory.state
         prompt, said = self._cued(trajectory, state)
-        lease = state.lease or meter.lease(self.form.tokens, price=self.traits.price)
+        lease = state.lease
+        if lease is None or lease.left == 0:  # its children, which have not come back, brought leases of their own
+            lease = meter.lease(self.form.tokens, price=self.traits.price)
+            self._leases.append(lease)
         if lease.left == 0:
             return trajectory
         greedy = trajectory.depth > 0 or state.greedy

@@ -11,10 +11,11 @@ that runs it.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fathom.errors import SpecError
 from fathom.judges.base import Verdict, Verifier, judge_needs
@@ -165,6 +166,21 @@ class Search(ABC):
     def follow(self, earlier: Search) -> None:
         """Go on with the trajectories and the numbering of an earlier search."""
         self.trajectories, self._next_id = earlier.trajectories, earlier._next_id
+
+    @property
+    def at_rest(self) -> int:
+        """How many unfinished trajectories wait for others to come back: to end now, they too must be concluded."""
+        return 0
+
+    def state(self) -> dict[str, Any]:
+        """All that it knows now, in plain values that can be pickled: neither its judge nor what reasoners hold."""
+        known: dict[str, Any] = {k: v for k, v in vars(self).items() if k != "judge" and not isinstance(v, Strategy)}
+        known["trajectories"] = {id: replace(t, state=None) for id, t in self.trajectories.items()}
+        return copy.deepcopy(known)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where another search of the same strategy and terms was when it gave this ``state``."""
+        vars(self).update(copy.deepcopy(dict(state)))
 
     def new_ids(self, n: int) -> tuple[int, ...]:
         """The next ``n`` ids."""

@@ -84,9 +84,10 @@ class Driver:
             for action in search.ask(self._room()):
                 self._launch(action)
             if not self._tasks and not self._events:
-                if not self._starved or search.winding_down:
+                if search.winding_down or not (self._starved or search.at_rest):
                     break
-                limit = limit or self.meter.refused or StopReason.EXHAUSTED
+                # no tokens are left for more, or (at rest, without room) no time
+                limit = limit or (self.meter.refused if self._starved else StopReason.DEADLINE) or StopReason.EXHAUSTED
                 continue
             if self.meter.seconds_left <= MARGIN:
                 self.session.stop()
@@ -99,8 +100,12 @@ class Driver:
 
     def _limit(self) -> StopReason | None:
         """The limit that ends all growing; for the deadline, with what concluding will still take."""
-        hold = self.session.reserve(max(1, self.growing)).seconds
+        hold = self._hold()
         return StopReason.DEADLINE if self.meter.seconds_left <= hold + MARGIN else self.meter.exhausted
+
+    def _hold(self) -> float:
+        """Seconds that concluding everything unfinished will take."""
+        return self.session.reserve(max(1, self.growing + self.search.at_rest)).seconds
 
     def _room(self) -> int:
         return 0 if self._starved else max(0, self.session.room(self.meter) - self.growing)
@@ -119,7 +124,7 @@ class Driver:
         if math.isinf(left):
             await self._wake.wait()
             return
-        hold = self.session.reserve(max(1, self.growing)).seconds if until_hold else 0.0
+        hold = self._hold() if until_hold else 0.0
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, left - hold - MARGIN)):
                 await self._wake.wait()
