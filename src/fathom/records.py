@@ -95,7 +95,8 @@ class Trajectory:
     ``finished`` tells that it came to its own end (the model ended its turn, or halted); one that was cut is not
     finished even when it was concluded afterwards. ``reason`` says how it ended (``stop``, ``length``, ``cut``,
     ``halted``, ``converged``, ``looped``, ``failed``). ``logprobs`` has one natural-log probability per generated
-    token where the engine gives them, ``top_logprobs`` those of the likeliest tokens at each. ``value`` is the model's own estimate that it will be right (a value head),
+    token where the engine gives them, ``top_logprobs`` those of the likeliest tokens at each, highest first. ``value``
+    is the model's own estimate that it will be right (a value head),
     where it has one. ``key`` is what the answer means: trajectories with equal keys gave the same answer; ``parsed`` is
     False for an answer whose meaning could not be made out. ``state`` belongs to the reasoner alone.
     """
