@@ -39,7 +39,7 @@ def test_text_ends_before_the_first_stop_string(case: tuple[str, list[bytes]], s
     ends = [text.find(stop) for stop in stops if stop in text]
     # stop strings are looked for as the text grows: the one that is complete first ends it
     complete = [text.find(stop) + len(stop) for stop in stops if stop in text]
-    assert stream.stopped == bool(ends)
+    assert bool(stream.stopped) == bool(ends)
     if ends:
         assert text.startswith(shown)
         assert not any(stop in shown for stop in stops)
@@ -73,3 +73,10 @@ def test_broken_characters_become_a_mark() -> None:
     stream = TextStream()
     assert stream.feed(1, "🐉".encode()[:2]) == ("", [])
     assert stream.flush() == ("\ufffd", [1])
+
+
+def test_the_stop_string_that_was_met_is_told() -> None:
+    stream = TextStream(("END", "\n\n"))
+    for token, data in enumerate((b"a\n", b"\nb")):
+        stream.feed(token, data)
+    assert stream.stopped == "\n\n"

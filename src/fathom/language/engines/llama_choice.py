@@ -112,6 +112,8 @@ class Choice:
             if self._request.sampling.top_logprobs:
                 piece.top_logprobs += tuple(best for _, best in logprobs)
             piece.finish = finish
+            if finish is Finish.STOP:
+                piece.stopped_by = self._text.stopped or ""
             self.closed = finish is not None
             if finish is not None or self._request.stream:
                 self.listener.post(self)

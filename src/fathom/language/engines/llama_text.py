@@ -31,7 +31,7 @@ class TextStream:
         self._held = ""
         # held tokens, each with the length of the held text up to its end; beyond all for one that ends in a character
         self._tokens: list[tuple[int, float]] = []
-        self.stopped = False
+        self.stopped: str | None = None  # the stop string that was met
         self.remainder = ""  # what was shown of a token that the stop string cut in two
 
     def feed(self, token: int, data: bytes) -> tuple[str, list[int]]:
@@ -39,13 +39,13 @@ class TextStream:
         self._held += self._decoder.decode(data)
         incomplete = bool(self._decoder.getstate()[0])
         self._tokens.append((token, math.inf if incomplete else len(self._held)))
-        found = [at for at in map(self._held.find, self._stop) if at >= 0]
+        found = [(at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if not found:
             return self._give(len(self._held) - self._possible())
-        cut = min(found)
+        cut, met = min(found)
         text = self._held[:cut]
         shown, tokens = self._give(cut)
-        self.stopped, self.remainder = True, text[len(shown) :]
+        self.stopped, self.remainder = met, text[len(shown) :]
         return text, tokens
 
     def flush(self) -> tuple[str, list[int]]:

@@ -134,7 +134,7 @@ class Exchange:
             if counted < EARLY <= counted + tokens and len(self._counted) == 1 < len(self.indices):
                 audience.alone(self)
         if choice.finish_reason:
-            self._end(at, choice.finish_reason)
+            self._end(at, choice.finish_reason, choice.stopped_by)
 
     def _grow(self, at: int, piece: Piece, logs: list[TokenLogprob] | None) -> None:
         """Add to what the read brought of a choice: a fast stream makes fewer, longer pieces."""
@@ -153,12 +153,12 @@ class Exchange:
             self._audience.emit(piece)
         self._fresh.clear()
 
-    def _end(self, at: int, reason: str) -> None:
+    def _end(self, at: int, reason: str, stopped_by: str | None = None) -> None:
         self._ended.add(at)
         index = self.indices[at]
         if self._audience.wants(index):
             self._release()
-            self._held = at, self._last(Piece(index), reason)
+            self._held = at, self._last(Piece(index), reason, stopped_by)
 
     def _account(self, usage: Usage) -> None:
         """Settle by what the server counted.
@@ -258,7 +258,7 @@ class Exchange:
         self._logged = self._logged or bool(piece.logprobs)
         if message.content is None and not (piece.text or piece.reasoning):
             return self._failed(piece, "sent a choice without text")
-        return self._last(piece, choice.finish_reason or "stop")
+        return self._last(piece, choice.finish_reason or "stop", choice.stopped_by)
 
     def _shares(self, reply: Reply, pieces: list[Piece]) -> tuple[list[int], bool]:
         """The tokens of each choice of a whole reply, and whether they are estimates."""
@@ -296,10 +296,11 @@ class Exchange:
             return upstream.answered(said_.status, said_.message)
         return upstream.failure(f"reported an error: {said_.message}")
 
-    def _last(self, piece: Piece, reason: str) -> Piece:
+    def _last(self, piece: Piece, reason: str, stopped_by: str | None = None) -> Piece:
         if reason in FAILURES:
             return self._failed(piece, FAILURES[reason])
         piece.finish = FINISHES.get(reason, Finish.STOP)
+        piece.stopped_by = stopped_by if piece.finish is Finish.STOP else None
         return piece
 
     def _failed(self, piece: Piece, why: str) -> Piece:

@@ -48,7 +48,18 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
     message: Delta | None = None
     delta: Delta | None = None
     finish_reason: str | None = None
+    # what stopped it: vLLM tells the stop string, or null for the model's own end; SGLang a token id for the latter
+    stop_reason: int | str | msgspec.UnsetType | None = msgspec.UNSET
+    matched_stop: int | str | msgspec.UnsetType | None = msgspec.UNSET
     logprobs: Logprobs | None = None
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop string that was met, ``""`` for the model's own end, None where the server does not tell."""
+        for told in (self.stop_reason, self.matched_stop):
+            if told is not msgspec.UNSET:
+                return told if isinstance(told, str) else ""
+        return None
 
 
 class PromptDetails(msgspec.Struct, frozen=True, gc=False):
