@@ -55,7 +55,7 @@ def halt_loss(logit: Tensor, valid: Tensor) -> Tensor:
 def value_loss(logit: Tensor, outcome: Tensor) -> Tensor:
     """Binary cross-entropy, (B,), of "the trajectory's last answer will be valid" (GRAM's latent process reward model).
 
-    The squared error that GRAM regresses with has its least value at the same probability, but no gradient left where
-    the head is sure and wrong: there it ranked trajectories far worse than the halt head did.
+    GRAM regresses with the squared error, which has its least value at the same probability but next to no gradient
+    where the head is sure and wrong. Measured, the two are alike (docs/recursive.md).
     """
     return F.binary_cross_entropy_with_logits(logit, outcome.float(), reduction="none")
