@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from fathom import portal
 from fathom.budget import Budget, Meter
-from fathom.errors import SpecError, UsageError
+from fathom.errors import UsageError
 from fathom.judges.registry import make_judge
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
@@ -36,15 +38,15 @@ def open(uri: str = "embedded", **options: Any) -> Reasoner:
 
 
 def strategy_of(strategy: str | Strategy | None, verify: Any = None) -> Strategy:
-    """The strategy that a spec string names. A verifier given apart goes into it, or makes it a best-of-n."""
+    """The strategy that a spec string names, or the pipeline of them (``a | b``).
+
+    A verifier given apart goes into it, or makes it a best-of-n.
+    """
     judge = make_judge(verify)
     if strategy is None:
         strategy = "best-of-n" if judge is not None else DEFAULT_STRATEGY
     if isinstance(strategy, str):
-        specs = parse_pipeline(strategy)
-        if len(specs) > 1:
-            raise SpecError(f"cannot run a pipeline yet: {strategy!r}")
-        strategy = STRATEGIES.build(specs[0])
+        strategy = reduce(or_, map(STRATEGIES.build, parse_pipeline(strategy)))
     return strategy if judge is None else strategy.judged_by(judge)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 from fathom.errors import LimitError
 from fathom.judges.votes import Tally
@@ -55,6 +56,16 @@ class SampleSearch(Search):
             self.started += n
             actions.append(Grow(self.new_ids(n), units=self.depth, at_least=self.at_least, greedy=self.greedy))
         return actions
+
+    def take(self, drafts: Sequence[Trajectory]) -> Self:
+        """Drafts count as samples that are in already, beside the ``width`` of the search itself."""
+        super().take(drafts)
+        self.width += len(drafts)
+        self.started += len(drafts)
+        for draft in drafts:
+            self.settled.append(draft.id)
+            self.settle(draft)
+        return self
 
     def tell(self, trajectory: Trajectory) -> None:
         self.trajectories[trajectory.id] = trajectory

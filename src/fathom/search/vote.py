@@ -50,7 +50,7 @@ class Vote(Strategy):
 
     def begin(self, terms: Terms) -> VoteSearch:
         depth = self.depth if self.depth is not None else terms.depth
-        return VoteSearch(self, agreed_width(self.width, terms), depth)
+        return VoteSearch(self, agreed_width(self.width, terms), depth).take(terms.drafts)
 
 
 class VoteSearch(SampleSearch):

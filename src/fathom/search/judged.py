@@ -1,0 +1,101 @@
+"""The part that searches share in which every attempt is judged: who scores it, which one is best, how sure that is.
+
+A judge that can say that a solution *is* right (a verifier) ends the search at once. Without a judge the model's own
+mean token log-probability scores, as a probability. A judge that fails costs its verdict only, and the notes say so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from fathom.judges.base import Verdict, Verifier
+from fathom.records import StopReason, Trajectory
+from fathom.search.base import Standing
+from fathom.search.samples import SampleSearch
+
+__all__ = ["JudgedSearch", "own_verdict"]
+
+
+def own_verdict(trajectory: Trajectory) -> Verdict:
+    """The model's own word: the geometric mean of its tokens' probabilities, 0 where it tells none."""
+    logprob = trajectory.mean_logprob
+    return Verdict(0.0 if logprob is None else min(1.0, math.exp(logprob)))
+
+
+class JudgedSearch(SampleSearch):
+    """Attempts that are judged when they are over. Until its verdict is in, one stands behind all that have one."""
+
+    def __init__(self, judge: Verifier | None, width: int, depth: int | None) -> None:
+        super().__init__(width, depth)
+        self.judge = judge
+        self.verdicts: dict[int, Verdict] = {}
+        self.unjudged: list[str] = []  # why there was no verdict, each reason once
+
+    def settle(self, trajectory: Trajectory) -> None:
+        if trajectory.answer is None:
+            self.count(trajectory)
+        elif self.judge is not None:
+            self.backlog.judge.append(trajectory.id)
+        else:
+            self.tell_verdict(trajectory.id, own_verdict(trajectory))
+
+    def tell_verdict(self, id: int, verdict: Verdict) -> None:
+        self.verdicts[id] = verdict
+        self.note(verdict)
+        self.count(self.trajectories[id], self.weight(verdict), verdict.score)
+        if verdict.passed:
+            self.stopped = StopReason.VERIFIED
+
+    def note(self, verdict: Verdict) -> None:
+        """Keep the reason of a judge that could not judge."""
+        if verdict.passed is None and verdict.detail and verdict.detail not in self.unjudged:
+            self.unjudged.append(verdict.detail)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*super().notes, *self.unjudged[:3])
+
+    def weight(self, verdict: Verdict) -> float:
+        """What a judged attempt adds to the votes for its answer."""
+        return 1.0
+
+    def worth(self, id: int) -> tuple[Any, ...]:
+        """How good an attempt is; of equals the earlier one is taken."""
+        verdict = self.verdicts.get(id)
+        if verdict is None:
+            return False, False, 0.0, self.trajectories[id].finished
+        return verdict.passed is not False, True, verdict.score, self.trajectories[id].finished
+
+    def finding(self, id: int) -> str:
+        """What the judge found about an attempt, for the model to read; nothing where it could not judge."""
+        verdict = self.verdicts.get(id)
+        return verdict.detail if verdict is not None and (verdict.passed is not None or verdict.score) else ""
+
+    @property
+    def answered(self) -> list[int]:
+        """The attempts that are over and have an answer, in the order in which they came in."""
+        return [id for id in self.settled if self.trajectories[id].answer is not None]
+
+    @property
+    def standing(self) -> Standing:
+        answered = self.answered
+        if not answered:
+            return Standing(notes=self.notes)
+        best = max(answered, key=self.worth)
+        verdict = self.verdicts.get(best)
+        return replace(
+            super().standing,
+            answer=self.trajectories[best].answer,
+            confidence=self.certainty(best),
+            best=best,
+            valid=verdict.passed if verdict else None,
+        )
+
+    def certainty(self, best: int) -> float:
+        """1 where a verifier accepted; else the judge's score, held down by how alone the answer stands."""
+        verdict = self.verdicts.get(best)
+        if verdict is None:
+            return self.confidence / 2
+        return 1.0 if verdict.passed else verdict.score * self.confidence

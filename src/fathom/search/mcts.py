@@ -1,0 +1,221 @@
+"""Adaptive branching tree search (AB-MCTS, arXiv 2503.04412): at every node, wider or deeper, by Thompson sampling.
+
+A node is an answer. *Wider* makes another one from where the node stands: at the root a fresh sample, further down a
+refinement that sees the node's answer and what the judge found about it. *Deeper* goes to one of the node's children.
+Which, is drawn: each choice has a posterior over the scores that it has led to, a draw is made from each, and the
+highest wins (AB-MCTS-A: all children together stand against going wider, with everything found beneath them).
+
+Several answers can be on their way at a time. Each counts, until it is there, as one that scored nothing, along its
+whole path, so that the next choice is likely to be another (virtual loss, Chaslot et al., 2008).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
+
+from fathom.errors import SpecError
+from fathom.judges.base import Verdict, Verifier
+from fathom.judges.registry import judge_option
+from fathom.reasoner import Capability
+from fathom.records import Trajectory
+from fathom.search.base import STRATEGIES, Action, Grow, Lost, Strategy, Terms
+from fathom.search.judged import JudgedSearch
+from fathom.search.samples import agreed_width
+from fathom.specs import option
+
+__all__ = ["BranchingTree", "Mcts"]
+
+Posterior = Literal["beta", "gaussian"]
+ROOT = -1
+
+
+@STRATEGIES.register("mcts", source="arXiv 2503.04412")
+@dataclass(frozen=True)
+class Mcts(Strategy):
+    """A tree of answers that grows wider or deeper by Thompson sampling, where the scores say that it pays.
+
+    Drafts of an earlier search are judged first and become the root's first children.
+    """
+
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.REVISE})
+
+    width: int | None = option(None, "answers in all (default: the budget's width, else 16)")
+    judge: Verifier | None = judge_option(None, "who scores them (default: their mean token log-probability)")
+    posterior: Posterior = option("beta", "of the scores: beta, or gaussian (with unknown mean and variance)")
+    wave: int = option(4, "answers on their way at a time, at most")
+    depth: int | None = option(None, "units of reasoning for each answer at most")
+
+    def __post_init__(self) -> None:
+        if self.wave < 1:
+            raise SpecError(f"mcts(wave=…) must be at least 1, not {self.wave!r}")
+
+    @property
+    def required(self) -> frozenset[Capability]:
+        return super().required | (frozenset() if self.judge is not None else {Capability.LOGPROBS})
+
+    def begin(self, terms: Terms) -> MctsSearch:
+        depth = self.depth if self.depth is not None else terms.depth
+        return MctsSearch(self, agreed_width(self.width, terms), depth, terms.seed).take(terms.drafts)
+
+
+class MctsSearch(JudgedSearch):
+    """The running search. An answer can be refined once its score is there."""
+
+    def __init__(self, said: Mcts, width: int, depth: int | None, seed: int) -> None:
+        super().__init__(said.judge, width, depth)
+        self.wave = said.wave
+        self.tree = BranchingTree(random.Random(seed), said.posterior)
+
+    def take(self, drafts: Sequence[Trajectory]) -> Self:
+        for draft in drafts:
+            self.tree.expect(draft.id, ROOT)
+        return super().take(drafts)
+
+    def ask(self, room: int) -> Sequence[Action]:
+        if self.stopped is not None:
+            return ()
+        actions = self.backlog.drain()
+        if self.winding_down:
+            return actions
+        for _ in range(min(room, self.width - self.started, self.wave - self.tree.expected)):
+            self.started += 1
+            (id,) = self.new_ids(1)
+            node = self.tree.select()
+            self.tree.expect(id, node)
+            grow = Grow((id,), units=self.depth)
+            if node != ROOT:
+                grow = replace(grow, sources=(node,), feedback=self.finding(node))
+            last = actions[-1] if actions else None
+            if isinstance(last, Grow) and replace(last, ids=grow.ids) == grow:
+                actions[-1] = replace(grow, ids=(*last.ids, id))
+            else:
+                actions.append(grow)
+        return actions
+
+    def settle(self, trajectory: Trajectory) -> None:
+        super().settle(trajectory)
+        if trajectory.answer is None:
+            self.tree.forget(trajectory.id)
+
+    def tell_verdict(self, id: int, verdict: Verdict) -> None:
+        super().tell_verdict(id, verdict)
+        self.tree.arrive(id, verdict.score)
+
+    def tell_lost(self, lost: Lost) -> None:
+        super().tell_lost(lost)
+        for id in lost.ids:
+            self.tree.forget(id)
+
+
+@dataclass(slots=True)
+class _Scores:
+    """Samples of scores, one for each node: how many, their sum, and that of their squares.
+
+    A score that is on its way is counted already, as 0.
+    """
+
+    n: list[int] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
+    squares: list[float] = field(default_factory=list)
+
+    def append(self) -> None:
+        self.n.append(0)
+        self.total.append(0.0)
+        self.squares.append(0.0)
+
+    def settle(self, node: int, score: float) -> None:
+        self.total[node] += score
+        self.squares[node] += score * score
+
+
+class BranchingTree:
+    """Adaptive branching by itself: which answer to expand, and what its scores do to the choices after it.
+
+    ``select`` draws once for every child on its way down; nothing else in it depends on the size of the tree. Answers
+    are named by ids, the root by ``ROOT``; inside, nodes are counted, and the root is the first.
+    """
+
+    def __init__(self, rng: random.Random, posterior: Posterior = "beta") -> None:
+        self.random = rng
+        self.posterior = posterior
+        self.ids: list[int] = []
+        self.node_of: dict[int, int] = {}
+        self.parent: list[int] = []
+        self.children: list[list[int]] = []  # those whose scores are there
+        self.score: list[float] = []
+        self.made = _Scores()  # of the answers made at the node
+        self.below = _Scores()  # of the node itself and of all beneath it
+        self.expected = 0  # answers that are on their way
+        self._add(ROOT, -1)
+
+    def _add(self, id: int, parent: int) -> int:
+        node = len(self.ids)
+        self.ids.append(id)
+        self.node_of[id] = node
+        self.parent.append(parent)
+        self.children.append([])
+        self.score.append(0.0)
+        self.made.append()
+        self.below.append()
+        return node
+
+    def select(self) -> int:
+        """The answer from which to make another one, or ROOT."""
+        draw: Callable[[int, float, float], float] = self._beta if self.posterior == "beta" else self._gaussian
+        made, n, total, squares = self.made, self.below.n, self.below.total, self.below.squares
+        node = 0
+        while children := self.children[node]:
+            own = self.score[node]  # is no evidence about what lies beneath
+            beneath = draw(n[node] - (node > 0), total[node] - own, squares[node] - own * own)
+            if draw(made.n[node], made.total[node], made.squares[node]) >= beneath:
+                break
+            drawn = [draw(n[child], total[child], squares[child]) for child in children]
+            node = children[drawn.index(max(drawn))]
+        return self.ids[node]
+
+    def expect(self, id: int, parent: int) -> None:
+        """An answer is being made from another one, or from the root."""
+        self.expected += 1
+        self._count(self._add(id, self.node_of[parent]), 1)
+
+    def arrive(self, id: int, score: float) -> None:
+        """An answer is there, with its score in [0, 1]."""
+        self.expected -= 1
+        node = self.node_of[id]
+        self.score[node] = score
+        self.children[self.parent[node]].append(node)
+        self.made.settle(self.parent[node], score)
+        while node >= 0:
+            self.below.settle(node, score)
+            node = self.parent[node]
+
+    def forget(self, id: int) -> None:
+        """Nothing came of an answer that was on its way."""
+        self.expected -= 1
+        self._count(self.node_of[id], -1)
+
+    def _count(self, node: int, change: int) -> None:
+        self.made.n[self.parent[node]] += change
+        while node >= 0:
+            self.below.n[node] += change
+            node = self.parent[node]
+
+    def _beta(self, n: int, total: float, squares: float) -> float:
+        """From the posterior under Jeffreys' prior, Beta(½, ½), a score counting as that much of a success."""
+        return self.random.betavariate(0.5 + total, 0.5 + max(0.0, n - total))
+
+    def _gaussian(self, n: int, total: float, squares: float) -> float:
+        """The mean, from the normal-inverse-gamma posterior; prior: mean ½ and variance 0.1, each worth one score.
+
+        Murphy, Probabilistic Machine Learning: Advanced Topics, section 3.4.3.
+        """
+        mean = total / n if n else 0.0
+        kappa, nu = 1.0 + n, 1.0 + n
+        spread = max(0.0, squares - n * mean * mean)
+        scale = (0.1 + spread + n / kappa * (mean - 0.5) ** 2) / 2
+        variance = scale / self.random.gammavariate(nu / 2, 1.0)
+        return self.random.gauss((0.5 + total) / kappa, math.sqrt(variance / kappa))
