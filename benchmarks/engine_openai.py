@@ -1,4 +1,4 @@
-"""What the engine adds to an upstream's own time: n=64 against a local server that takes 20 ms, in wall and CPU time.
+"""What Fathom adds to an upstream's own time: n=64 against a local server that takes 20 ms, in wall and CPU time.
 
     python benchmarks/engine_openai.py             # time, beside a bare aiohttp client
     python benchmarks/engine_openai.py --faults    # 200 batches, one reply in eight going wrong: what is left behind?
@@ -24,8 +24,10 @@ from pathlib import Path
 
 import aiohttp
 
+import fathom
 from fathom.language.engines.base import Finish, Prompt, Request
 from fathom.language.engines.openai import OpenAIEngine
+from fathom.language.model import LanguageModel
 from fathom.records import Message
 
 SERVER = Path(__file__).parents[1] / "tests" / "upstreams.py"
@@ -55,6 +57,12 @@ async def engine_batch(engine: OpenAIEngine, *, stream: bool = False, deadline: 
             ended += piece.finish is not None
             failed += piece.finish is Finish.FAILED
     return ended, failed
+
+
+async def vote(engine: OpenAIEngine) -> None:
+    """The whole way of ``fathom.solve``: prompt, leases, samples, answers by meaning, tally, receipt."""
+    result = await fathom.asolve(LanguageModel(engine), QUESTION, strategy=fathom.Vote(width=N, stop="never"))
+    assert result.receipt.spent.width == N
 
 
 async def bare_batch(session: aiohttp.ClientSession, url: str) -> None:
@@ -136,11 +144,13 @@ async def compare(runs: int, delay: float) -> None:
             rows = {
                 "bare aiohttp, 64 posts": lambda: bare_batch(session, ignores),
                 "engine, n ignored": lambda: engine_batch(single),
+                "fathom vote, n ignored": lambda: vote(single),
                 **its_hub(ignores, stack),
                 "bare aiohttp, 64 streams": lambda: bare_stream(session, ignores),
                 "engine, n ignored, streamed": lambda: engine_batch(single, stream=True),
                 "bare aiohttp, one post": lambda: bare_single(session, honours),
                 "engine, n honoured": lambda: engine_batch(many),
+                "fathom vote, n honoured": lambda: vote(many),
                 "engine, n honoured, streamed": lambda: engine_batch(many, stream=True),
             }
             figures = await timed(runs, rows)
