@@ -1,0 +1,165 @@
+"""Sequential Monte Carlo over reasoning steps (particle filtering, arXiv 2502.01618): lines of thought are particles,
+and the judge's score of one is its potential ψ. They approximate the model's own distribution, weighted by ψ.
+
+A step multiplies a particle's weight by ψ(now) / ψ(before), so that in the end it is weighted by its last potential
+alone, and not by the product of all. Where the effective sample size 1/Σp² falls under a share of the particles, they
+are resampled systematically. Finished particles take part in it unchanged. Weights are kept unnormalised: their mean is
+an unbiased estimate of E[ψ] under the model, and weighted sums over answers are so of E[ψ · 1(answer)].
+
+``anneal`` is in the spirit of entropic annealing (arXiv 2510.05825), against too early belief in one line of thought:
+resampling goes by weights raised to the largest power β ≤ 1 that keeps the effective sample size at that share. What
+is held back so stays in the weights, so that the estimates remain unbiased; the paper's depend on its schedule."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fathom.errors import SpecError
+from fathom.judges.base import Verdict
+from fathom.judges.votes import Tally
+from fathom.search.base import STRATEGIES, Standing, Terms
+from fathom.search.trees import TreeSearch, TreeStrategy
+from fathom.specs import option
+
+__all__ = ["Particles", "effective_size", "log_sum", "systematic", "tempered"]
+
+FLOOR = 1e-9
+"""The least potential: a particle of score 0 can still be all that there is."""
+
+
+def log_sum(logs: Sequence[float]) -> float:
+    """log Σ exp(x), stable."""
+    top = max(logs)
+    return top + math.log(math.fsum(math.exp(x - top) for x in logs))
+
+
+def effective_size(log_weights: Sequence[float]) -> float:
+    """The effective sample size 1 / Σp² of weights that need not be normalised, from 1 to their number."""
+    total = log_sum(log_weights)
+    return 1.0 / math.fsum(math.exp(2 * (w - total)) for w in log_weights)
+
+
+def systematic(log_weights: Sequence[float], offset: float) -> list[int]:
+    """How often each of n particles is drawn: n points, ``offset`` in [0, 1) apart from the grid, on the summed shares.
+
+    Each is drawn ⌊n·p⌋ or ⌈n·p⌉ times, and n·p times on average over offsets.
+    """
+    n, total = len(log_weights), log_sum(log_weights)
+    counts: list[int] = []
+    reached, drawn = 0.0, 0
+    for w in log_weights:
+        reached += n * math.exp(w - total)
+        upto = min(n, max(drawn, math.ceil(reached - offset)))
+        counts.append(upto - drawn)
+        drawn = upto
+    counts[max(range(n), key=log_weights.__getitem__)] += n - drawn  # what rounding has left over
+    return counts
+
+
+def tempered(log_weights: Sequence[float], share: float) -> list[float]:
+    """The weights to the largest power β ≤ 1 with an effective size of at least ``share`` of their number, as logs."""
+    least = share * len(log_weights)
+    if effective_size(log_weights) >= least:
+        return list(log_weights)
+    low, high = 0.0, 1.0  # the size falls as the power grows
+    for _ in range(24):
+        middle = (low + high) / 2
+        fits = effective_size([middle * w for w in log_weights]) >= least
+        low, high = (middle, high) if fits else (low, middle)
+    return [low * w for w in log_weights]
+
+
+@STRATEGIES.register("particles", source="arXiv 2502.01618, 2510.05825")
+@dataclass(frozen=True)
+class Particles(TreeStrategy):
+    """Sequential Monte Carlo: lines of thought weighted by their scores and resampled when few carry the weight."""
+
+    ess: float = option(0.5, "resample when the effective sample size falls under this share of the particles")
+    anneal: float = option(0.0, "the least share of particles that resampling keeps effective (entropic annealing)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value, most in (("ess", self.ess, 1.0), ("anneal", self.anneal, 0.99)):
+            if not 0.0 <= value <= most:
+                raise SpecError(f"particles({name}=…) must lie between 0 and {most:g}, not {value!r}")
+
+    def begin(self, terms: Terms) -> ParticlesSearch:
+        return ParticlesSearch(self, terms)
+
+
+class ParticlesSearch(TreeSearch):
+    """The running filter. ``population`` has the scored particles as (id, log weight), copies repeatedly."""
+
+    def __init__(self, said: Particles, terms: Terms) -> None:
+        super().__init__(said, terms)
+        self.population: list[tuple[int, float]] = []
+        self._ess, self._anneal, self._votes = said.ess, said.anneal, said.select == "vote"
+        self._start: dict[int | None, float] = {None: 0.0}  # log weight with which children begin, by parent
+        self._copies: dict[int, int] = {}
+        self._rng = random.Random(terms.seed)
+
+    def score(self, id: int, verdict: Verdict) -> None:
+        gained = self._potential(verdict.score)
+        if id in self.scores:  # a step that was made to conclude
+            gained -= self._potential(self.scores[id])
+            mine = [w for particle, w in self.population if particle == id]
+            copies = [self._start[id]] * self._copies[id] if id in self._copies else []
+            self.population = [entry for entry in self.population if entry[0] != id]
+            self.population += [(id, w + gained) for w in (mine or copies)]
+        else:
+            parent = self.parents[id]
+            before = 0.0 if parent is None else self._potential(self.scores[parent])
+            self.population.append((id, self._start[parent] + gained - before))
+        super().score(id, verdict)
+
+    def _potential(self, score: float) -> float:
+        return math.log(max(score, FLOOR))
+
+    @property
+    def log_evidence(self) -> float:
+        """The logarithm of the estimate of E[ψ], complete when all particles have ended."""
+        return log_sum([w for _, w in self.population]) - math.log(self.width)
+
+    def choose(self, level: Sequence[int], ended: Sequence[int]) -> Iterable[tuple[int, int]]:
+        self.population.sort()
+        if effective_size([w for _, w in self.population]) < self._ess * len(self.population):
+            self._resample()
+        open_ = set(level)
+        self._copies = {}
+        for id, w in self.population:
+            if id in open_:
+                self._copies[id] = self._copies.get(id, 0) + 1
+                self._start[id] = w
+        self.population = [entry for entry in self.population if entry[0] not in open_]
+        return self._copies.items()
+
+    def _resample(self) -> None:
+        """Draw as many particles as there are. Each copy carries w / (n·q), q being the share that it was drawn by."""
+        weights = [w for _, w in self.population]
+        drawn_by = tempered(weights, self._anneal)
+        base = log_sum(drawn_by) - math.log(len(weights))
+        counts = systematic(drawn_by, self._rng.random())
+        after: list[tuple[int, float]] = []
+        for (id, w), by, count in zip(self.population, drawn_by, counts, strict=True):
+            after += [(id, w - by + base)] * count
+        self.population = after
+
+    @property
+    def standing(self) -> Standing:
+        self._recount()
+        return super().standing
+
+    def _recount(self) -> None:
+        """The tally of the particles that ended, by weight, scaled so that the whole population has one vote each."""
+        self.tally = Tally()
+        if not self.population:
+            return
+        scale = math.log(len(self.population)) - log_sum([w for _, w in self.population])
+        for id, w in sorted(self.population):
+            if id in self._final:
+                barred = self.verdicts[id].passed is False
+                weight = float(not barred) if self._votes else math.exp(w + scale)
+                self.count(self.trajectories[id], weight, self.scores[id])
