@@ -35,6 +35,7 @@ _CLOSING_NUMBER = re.compile(
     rf"\$?((?:{_NUMBER.pattern})(?:\s[a-zA-Z]{{1,15}}){{0,3}})\$?$",
     re.ASCII,
 )
+_DISPLAY = re.compile(r"(?:\$\$|\\\[)\s*(.{1,1500}?)\s*(?:\$\$|\\\])", re.DOTALL)
 _MATHS = re.compile(r"\$([^$\n]{1,400})\$|\\\((.{1,400}?)\\\)")
 _OPTION = re.compile(r"\(([A-Ja-j])\)|\b([A-J])\b(?![’'])|\boption\s{1,3}([a-jA-J])\b")
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
@@ -73,6 +74,8 @@ def code_block(text: str) -> str | None:
 
 def _after_thought(text: str) -> tuple[str, str]:
     """What was said after the reasoning section, and the section itself."""
+    if "<" not in text and "◁" not in text:
+        return text, ""
     end, mark = max((text.rfind(mark), mark) for mark in _THOUGHT_ENDS)
     if end >= 0:
         return text[end + len(mark) :], text[:end]
@@ -108,7 +111,7 @@ def _last_boxed(text: str) -> str | None:
 def _payload(text: str, kind: str | None) -> str | None:
     """The answer at the head of what follows a mark: the rest of its line, or the next line where that is empty."""
     line = next((line for line in text.lstrip(":* \t").split("\n")[:3] if line.strip(" \t*:_$")), "").strip()
-    display = re.match(r"(?:\$\$|\\\[)\s*(.{1,1500}?)\s*(?:\$\$|\\\])", text.lstrip(":* \t\n"), re.DOTALL)
+    display = _DISPLAY.match(text.lstrip(":* \t\n"))
     if display is not None:
         return display.group(1)
     maths = _MATHS.match(line)

@@ -214,9 +214,10 @@ class LanguageSession:
             if lease.tokens <= (reserve if depth > 0 else 0):
                 lease.close()
                 break
-            meter.hold(size)
-            self._held.append((meter, size))
             leases.append(lease)
+            if size:  # nothing is known of what servers hold
+                meter.hold(size)
+                self._held.append((meter, size))
         self._leases.extend(leases)
         return depth, leases
 
