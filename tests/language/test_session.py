@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from upstreams import Upstream
 
 import fathom
-from fathom import Budget, Message
-from fathom.errors import UsageError
+from fathom import Budget, Message, Meter, Problem
+from fathom.errors import UpstreamError, UsageError
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.openai import OpenAIEngine
 from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
 from fathom.language.prompts import FORMS, AnswerForm, closed_box, open_thinking, visible
+from fathom.reasoner import Expansion
 
 
 def play(text: str, form: str = "short", **options: Any) -> LanguageModel:
@@ -164,3 +165,40 @@ async def test_a_short_deadline_leaves_the_depth_that_fits() -> None:
 async def test_an_unknown_answer_form_says_which_there_are() -> None:
     with pytest.raises(UsageError, match="short"):
         LanguageModel(ScriptedEngine({"1": 1}), form="poem")
+
+
+async def test_a_continuation_without_a_token_to_grow_by_is_its_parent_and_no_new_line_of_thought() -> None:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        return "9}" if prompt.prefix_text.endswith("\\boxed{") else " so" * 100
+
+    model = LanguageModel(ScriptedEngine(script))
+    meter = Meter(Budget(tokens=40))
+    session = await model.open(Problem.of("?"), meter)
+    (parent,) = [t async for t in session.expand(Expansion((0,), units=4), meter)]
+    (child,) = [t async for t in session.expand(Expansion((1,), parent, units=0), meter)]
+    assert (child.id, child.parent, child.text, child.depth) == (1, 0, parent.text, parent.depth)
+    (concluded,) = [t async for t in session.conclude([child], meter)]
+    assert concluded.text.startswith(" so so so so")
+    assert concluded.answer == "9"
+    assert meter.spent.width == 1
+    await session.aclose()
+
+
+async def test_a_parent_whose_children_did_not_come_back_can_still_be_concluded() -> None:
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        return "9}" if prompt.prefix_text.endswith("\\boxed{") else " so" * 100
+
+    def fail(seed: int) -> UpstreamError | None:
+        return UpstreamError("gone") if seed == 1 else None
+
+    model = LanguageModel(ScriptedEngine(script, fail=fail))
+    meter = Meter(Budget(tokens=100))
+    session = await model.open(Problem.of("?"), meter)
+    (parent,) = [t async for t in session.expand(Expansion((0,), units=4), meter)]
+    (child,) = [t async for t in session.expand(Expansion((1,), parent, units=4), meter)]
+    assert child.reason == "failed"
+    session.drop([child])
+    (concluded,) = [t async for t in session.conclude([parent], meter)]
+    assert concluded.answer == "9"
+    await session.aclose()
+    assert meter.tokens_left == 100 - meter.spent.tokens

@@ -13,7 +13,7 @@ from synthetic import Scorer, World
 
 from fathom.errors import SpecError
 from fathom.judges.base import Verdict
-from fathom.records import StopReason
+from fathom.records import StopReason, Trajectory
 from fathom.search import STRATEGIES
 from fathom.search.base import Conclude, Drop, Grow, Judge, Lost, Search, Terms
 from fathom.search.beam import Beam
@@ -251,6 +251,18 @@ def test_enough_finished_beams_end_the_search() -> None:
     world.run(core)
     assert 2 <= len(core.settled) <= 12
     assert max(len(t.text) for t in core.trajectories.values()) < 30
+
+
+@every
+def test_drafts_of_an_earlier_search_count_among_the_answers(kind: str) -> None:
+    drafts = tuple(Trajectory(id, depth=4, text=f"{id}zzz", answer="zzzz", key="zzzz", finished=True) for id in (3, 7))
+    core = KINDS[kind].begin(Terms(drafts=drafts))
+    world = World(lambda text: 0.9 if "z" in text else 0.1, letters="abcdefghijkl", odds=[1] * 12)
+    world.run(core)
+    assert len(world.grown) == len(set(world.grown))
+    assert min(world.grown) > 7
+    assert core.standing.answer == "zzzz"
+    assert sum(len(t.text) == 1 for t in core.trajectories.values()) == 12
 
 
 def test_duplicate_steps_are_expanded_once() -> None:

@@ -47,7 +47,7 @@ class Beam(Branching):
         at_least(self._name, 1, enough=self.enough)
 
     def begin(self, terms: Terms) -> BeamSearch:
-        return BeamSearch(self, terms)
+        return BeamSearch(self, terms).take(terms.drafts)
 
 
 class BeamSearch(TreeSearch):
@@ -56,14 +56,13 @@ class BeamSearch(TreeSearch):
     def __init__(self, said: Beam, terms: Terms) -> None:
         super().__init__(said, terms)
         self.branching = said.branching
-        self.enough = said.enough or self.width
+        self.enough = said.enough
 
     def choose(self, level: Sequence[int], ended: Sequence[int]) -> Iterable[tuple[int, int]]:
-        if len(self.settled) >= self.enough:
+        if self.enough is not None and sum(id in self.parents for id in self.settled) >= self.enough:
             return
         live = self.width - len(self.settled)
         for id in sorted(self.distinct(level), key=lambda id: -self.scores[id]):
-            yield id, min(self.branching, live)
+            if live > 0:
+                yield id, min(self.branching, live)
             live -= self.branching
-            if live <= 0:
-                return

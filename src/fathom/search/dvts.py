@@ -26,7 +26,7 @@ class DiverseTrees(Branching):
         return "dvts"
 
     def begin(self, terms: Terms) -> DiverseTreesSearch:
-        return DiverseTreesSearch(self, terms)
+        return DiverseTreesSearch(self, terms).take(terms.drafts)
 
 
 class DiverseTreesSearch(TreeSearch):

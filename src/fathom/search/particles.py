@@ -18,7 +18,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fathom.errors import SpecError
-from fathom.judges.base import Verdict
 from fathom.judges.votes import Tally
 from fathom.search.base import STRATEGIES, Standing, Terms
 from fathom.search.trees import TreeSearch, TreeStrategy
@@ -87,7 +86,7 @@ class Particles(TreeStrategy):
                 raise SpecError(f"particles({name}=…) must lie between 0 and {most:g}, not {value!r}")
 
     def begin(self, terms: Terms) -> ParticlesSearch:
-        return ParticlesSearch(self, terms)
+        return ParticlesSearch(self, terms).take(terms.drafts)
 
 
 class ParticlesSearch(TreeSearch):
@@ -101,19 +100,19 @@ class ParticlesSearch(TreeSearch):
         self._copies: dict[int, int] = {}
         self._rng = random.Random(terms.seed)
 
-    def score(self, id: int, verdict: Verdict) -> None:
-        gained = self._potential(verdict.score)
+    def enter(self, id: int, score: float) -> None:
+        gained = self._potential(score)
         if id in self.scores:  # a step that was made to conclude
             gained -= self._potential(self.scores[id])
             mine = [w for particle, w in self.population if particle == id]
-            copies = [self._start[id]] * self._copies[id] if id in self._copies else []
+            mine = mine or [self._start[id]] * self._copies[id]
             self.population = [entry for entry in self.population if entry[0] != id]
-            self.population += [(id, w + gained) for w in (mine or copies)]
+            self.population += [(id, w + gained) for w in mine]
         else:
-            parent = self.parents[id]
+            parent = self.parents.get(id)
             before = 0.0 if parent is None else self._potential(self.scores[parent])
             self.population.append((id, self._start[parent] + gained - before))
-        super().score(id, verdict)
+        super().enter(id, score)
 
     def _potential(self, score: float) -> float:
         return math.log(max(score, FLOOR))
@@ -160,6 +159,5 @@ class ParticlesSearch(TreeSearch):
         scale = math.log(len(self.population)) - log_sum([w for _, w in self.population])
         for id, w in sorted(self.population):
             if id in self._final:
-                barred = self.verdicts[id].passed is False
-                weight = float(not barred) if self._votes else math.exp(w + scale)
+                weight = self.weight(self.verdicts[id]) if self._votes and id in self.verdicts else math.exp(w + scale)
                 self.count(self.trajectories[id], weight, self.scores[id])

@@ -50,7 +50,7 @@ class Rebase(TreeStrategy):
             raise SpecError(f"rebase(temperature=…) must be positive and finite, not {self.temperature!r}")
 
     def begin(self, terms: Terms) -> RebaseSearch:
-        return RebaseSearch(self, terms)
+        return RebaseSearch(self, terms).take(terms.drafts)
 
 
 class RebaseSearch(TreeSearch):

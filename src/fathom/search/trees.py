@@ -8,7 +8,6 @@ of thought that ends is an answer and is kept aside; when the run must wind down
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import StopReason, Trajectory
 from fathom.search.base import Action, Drop, Grow, Lost, Standing, Strategy, Terms
+from fathom.search.judged import JudgedSearch, own_verdict
 from fathom.search.samples import SampleSearch, agreed_width
 from fathom.specs import option
 
@@ -76,27 +76,25 @@ class TreeStrategy(Strategy):
         return agreed_width(self.width, terms)
 
 
-class TreeSearch(SampleSearch):
-    """A running search over steps. Subclasses ``choose``.
+class TreeSearch(JudgedSearch):
+    """A running search over steps. Subclasses ``choose``. Drafts are answers that are in already.
 
     ``level`` has the open lines of thought of the present step, ``scores`` the judge's score of each node, ``parents``
     the node that each continues.
     """
 
     def __init__(self, said: TreeStrategy, terms: Terms) -> None:
-        super().__init__(said.agreed(terms), said.depth if said.depth is not None else terms.depth)
+        super().__init__(said.judge, said.agreed(terms), said.depth if said.depth is not None else terms.depth)
         self.said = said
-        self.judge = said.judge
         self.steps = 0
         self.level: list[int] = []
         self.scores: dict[int, float] = {}
-        self.verdicts: dict[int, Verdict] = {}
         self.parents: dict[int, int | None] = {}
         self._pending: deque[tuple[int | None, int]] = deque([(None, self.width)])
         self._growing: set[int] = set()
         self._concluding: set[int] = set()
         self._children: dict[int, int] = {}
-        self._unjudged: list[int] = []
+        self._back: list[int] = []  # and not judged yet
         self._judging: dict[int, list[int]] = {}  # who was asked about, and all who have the same text
         self._stale: set[int] = set()  # asked about as a step, and since then concluded
         self._ended: list[int] = []  # of this step
@@ -114,9 +112,9 @@ class TreeSearch(SampleSearch):
         if self.stopped is not None:
             return ()
         resting = not (self._growing or self._pending or self._concluding)
-        if self._unjudged and (resting or self.winding_down):
+        if self._back and (resting or self.winding_down):
             self._have_judged()
-        if resting and self.level and not (self._judging or self._unjudged or self.winding_down or self.stopped):
+        if resting and self.level and not (self._judging or self._back or self.winding_down or self.stopped):
             self._advance()
         actions: list[Action] = []
         if self._dropped:
@@ -160,14 +158,13 @@ class TreeSearch(SampleSearch):
         self._growing.discard(id)
         if id in self._concluding or trajectory.answer is not None:
             self._concluding.discard(id)
-            self._final.add(id)
             self.settled.append(id)
             self.settle(trajectory)
         elif trajectory.finished or self.winding_down or self._at_end(trajectory):
             self._conclude(id)
         else:
             self.level.append(id)
-            self._unjudged.append(id)
+            self._back.append(id)
 
     def _at_end(self, trajectory: Trajectory) -> bool:
         """Whether it may not go on, by the limits on depth and steps, or could not."""
@@ -181,14 +178,18 @@ class TreeSearch(SampleSearch):
         self.backlog.conclude.append(id)
 
     def settle(self, trajectory: Trajectory) -> None:
-        self._ended.append(trajectory.id)
+        id = trajectory.id
+        self._final.add(id)
+        if id in self.parents:
+            self._ended.append(id)
         if trajectory.answer is not None:
-            self._unjudged.append(trajectory.id)
+            self._back.append(id)
         else:
-            self.score(trajectory.id, Verdict(0.0))
+            self.count(trajectory)
+            self.enter(id, 0.0)
 
     def tell_lost(self, lost: Lost) -> None:
-        super(SampleSearch, self).tell_lost(lost)
+        super().tell_lost(lost)
         for id in lost.ids:
             self._growing.discard(id)
             parent = self.parents.pop(id)
@@ -205,7 +206,7 @@ class TreeSearch(SampleSearch):
         self._stale.update(groups)
         for id in groups:
             del self._judging[id]
-        self._unjudged = [id for id in self._unjudged if id in self._final]
+        self._back = [id for id in self._back if id in self._final]
         for id in self._resting():
             self._conclude(id)
         self.level = []
@@ -221,57 +222,39 @@ class TreeSearch(SampleSearch):
         return len(self._resting())
 
     def _have_judged(self) -> None:
-        ids, self._unjudged = sorted(self._unjudged), []
-        if self.judge is None:
-            for id in ids:
-                logprob = self.trajectories[id].mean_logprob
-                self.score(id, Verdict(0.0 if logprob is None else min(1.0, math.exp(logprob))))
-            return
+        ids, self._back = sorted(self._back), []
         first: dict[tuple[str, str | None], int] = {}
         for id in ids:
             trajectory = self.trajectories[id]
             asked = first.setdefault((trajectory.text, trajectory.answer), id)
             self._judging.setdefault(asked, []).append(id)
-        self.backlog.judge += first.values()
+        if self.judge is not None:
+            self.backlog.judge += first.values()
+        else:
+            for id in first.values():
+                self.tell_verdict(id, own_verdict(self.trajectories[id]))
 
     def tell_verdict(self, id: int, verdict: Verdict) -> None:
         if id in self._stale:
             self._stale.remove(id)
             return
-        if verdict.passed is None and verdict.detail and verdict.detail not in self.errors:
-            self.errors.append(verdict.detail)
+        self.note(verdict)
         for same in self._judging.pop(id, ()):
-            self.score(same, verdict)
+            self.enter(same, verdict.score)
+            if same in self._final:
+                super().tell_verdict(same, verdict)
 
-    def score(self, id: int, verdict: Verdict) -> None:
-        """A node has its score; one that ended has its vote."""
-        self.scores[id] = verdict.score
-        if id not in self._final:
-            return
-        self.verdicts[id] = verdict
-        barred = verdict.passed is False
-        weight = verdict.score if self.said.select == "weighted" else float(not barred)
-        self.count(self.trajectories[id], weight, verdict.score)
-        if verdict.passed:
-            self.stopped = StopReason.VERIFIED
+    def enter(self, id: int, score: float) -> None:
+        """A node has its score."""
+        self.scores[id] = score
 
-    def _worth(self, id: int) -> tuple[bool, bool, float, bool]:
-        """How good an answer is; of equals the earlier one is taken."""
-        verdict, finished = self.verdicts.get(id), self.trajectories[id].finished
-        if verdict is None:
-            return False, False, 0.0, finished
-        return verdict.passed is not False, True, verdict.score, finished
+    def weight(self, verdict: Verdict) -> float:
+        return verdict.score if self.said.select == "weighted" else float(verdict.passed is not False)
 
     @property
     def standing(self) -> Standing:
-        tallied = super().standing
-        if self.said.select != "best" and self.stopped is not StopReason.VERIFIED and tallied.answer is not None:
-            return tallied
-        answered = [id for id in self.settled if self.trajectories[id].answer is not None]
-        if not answered:
-            return Standing(notes=self.notes)
-        best = max(answered, key=self._worth)
-        verdict = self.verdicts.get(best)
-        sure = self.confidence / 2 if verdict is None else 1.0 if verdict.passed else verdict.score * self.confidence
-        valid = verdict.passed if verdict else None
-        return replace(tallied, answer=self.trajectories[best].answer, confidence=sure, best=best, valid=valid)
+        tallied: Standing = SampleSearch.standing.__get__(self)
+        if self.said.select == "best" or self.stopped is StopReason.VERIFIED or tallied.best is None:
+            return super().standing
+        verdict = self.verdicts.get(tallied.best)
+        return replace(tallied, valid=verdict.passed if verdict is not None else None)
