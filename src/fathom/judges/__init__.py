@@ -1,5 +1,16 @@
 """Judges: what an answer means, how votes are counted, when to stop, verifiers, scorers. Importing it registers all."""
 
-from fathom.judges import arithmetic, exact, function, json_schema, llm, logprob, regex, self_certainty, unit_tests
+from fathom.judges import arithmetic, exact, function, json_schema, llm, logprob, prm, regex, self_certainty, unit_tests
 
-__all__ = ["arithmetic", "exact", "function", "json_schema", "llm", "logprob", "regex", "self_certainty", "unit_tests"]
+__all__ = [
+    "arithmetic",
+    "exact",
+    "function",
+    "json_schema",
+    "llm",
+    "logprob",
+    "prm",
+    "regex",
+    "self_certainty",
+    "unit_tests",
+]
