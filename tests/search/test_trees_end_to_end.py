@@ -189,6 +189,31 @@ async def test_a_full_context_concludes(scripted: Make) -> None:
     assert " on0." in result.text
 
 
+@pytest.mark.parametrize("lines", [1, 3, 12])
+@every
+async def test_memory_bounds_what_is_open_and_is_given_back_by_what_is_dropped(
+    scripted: Make, spec: str, lines: int
+) -> None:
+    model = scripted(steps, room=8)
+    held_by_one = 1024 * 200
+    budget = Budget(memory_bytes=lines * held_by_one)
+    result = await fathom.asolve(model, "?", strategy=spec, budget=budget)
+    assert 0 < result.receipt.spent.memory_bytes <= lines * held_by_one
+    assert result.answer == str(sum(taken(result.text)))
+    if lines == 12:  # enough for a step and its parents, but not for all that ever ran
+        assert result.receipt.stopped is StopReason.EXHAUSTED
+        assert "conclude" not in result.receipt.spent.tokens_by_role
+
+
+async def test_a_text_that_is_the_answer_itself_grows_step_by_step(scripted: Make) -> None:
+    def poem(prompt: Prompt, rng: random.Random) -> str:
+        verses = prompt.prefix_text.count("\n\n")
+        return "\n\n".join(f"Verse {i} of {rng.random()}." for i in range(verses, 4))
+
+    result = await fathom.asolve(scripted(poem, form="text"), "?", strategy="beam(width=4, branching=2, select=best)")
+    assert [verse[:7] for verse in result.answer.split("\n\n")] == [f"Verse {i}" for i in range(4)]
+
+
 @every
 async def test_depth_zero_answers_at_once(scripted: Make, spec: str) -> None:
     result = await fathom.asolve(scripted({"12": 1}), "?", strategy=spec[:-1] + ", depth=0)")

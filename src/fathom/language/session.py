@@ -126,7 +126,7 @@ class LanguageSession:
         self._habits = habits
         self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
         self._leases: list[Lease] = []
-        self._held: list[tuple[Meter, int]] = []
+        self._held: dict[Lease, tuple[Meter, int]] = {}
         self._finished = 0
 
     @property
@@ -204,7 +204,8 @@ class LanguageSession:
         while n > 1 and meter.tokens_left / n < reserve + min(depth, LEAST_DEPTH):
             n -= 1
         depth = int(min(depth, max(0.0, meter.tokens_left / n - reserve)))
-        size = self.traits.bytes_per_token * ((self.prompt_tokens or 0) + depth)
+        before = expansion.parent.depth if expansion.parent else 0
+        size = self.traits.bytes_per_token * ((self.prompt_tokens or 0) + before + depth)
         leases: list[Lease] = []
         while len(leases) < n and meter.fits(size):
             calls = (depth > 0) + (reserve > 0)
@@ -217,7 +218,7 @@ class LanguageSession:
             leases.append(lease)
             if size:  # nothing is known of what servers hold
                 meter.hold(size)
-                self._held.append((meter, size))
+                self._held[lease] = meter, size
         self._leases.extend(leases)
         return depth, leases
 
@@ -229,7 +230,7 @@ class LanguageSession:
             return _State()
         state: _State = expansion.parent.state
         if state.lease is not None:
-            state.lease.close()  # the children bring leases of their own
+            self._free(state.lease)  # the children bring leases of their own
         return replace(state, lease=None)
 
     def _request(self, expansion: Expansion, start: _State, leases: Sequence[Lease], meter: Meter) -> Request:
@@ -413,7 +414,14 @@ class LanguageSession:
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories:
             if trajectory.state.lease is not None:
-                trajectory.state.lease.close()
+                self._free(trajectory.state.lease)
+
+    def _free(self, lease: Lease) -> None:
+        """Give back the tokens of a lease that are not used, and the memory that is held with it."""
+        lease.close()
+        if (held := self._held.pop(lease, None)) is not None:
+            meter, size = held
+            meter.hold(-size)
 
     def stop(self, ids: Collection[int] | None = None) -> None:
         for generation, open_choices in list(self._running.items()):
@@ -424,10 +432,8 @@ class LanguageSession:
     async def aclose(self) -> None:
         self.stop()
         for lease in self._leases:
-            lease.close()
-        for meter, size in self._held:
-            meter.hold(-size)
-        self._leases, self._held = [], []
+            self._free(lease)
+        self._leases = []
 
 
 _REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cut", Finish.FAILED: "failed"}
