@@ -12,13 +12,15 @@ from typing import ClassVar
 import pytest
 
 import fathom
-from fathom import Budget, Problem, Run, StopReason
+from fathom import Budget, Meter, Problem, Run, StopReason
 from fathom.api import strategy_of
 from fathom.errors import CapabilityError, SpecError, UpstreamError
 from fathom.judges.base import Candidate, Verdict
 from fathom.language.engines.base import EngineTraits, Prompt
 from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
+from fathom.search.base import Terms
+from fathom.search.driver import Driver
 
 Make = Callable[..., LanguageModel]
 
@@ -124,6 +126,25 @@ async def test_at_the_deadline_open_lines_are_concluded_and_never_given_back_raw
     assert "The answer is \\boxed{" in result.text
     assert result.answer == str(sum(taken(result.text)))
     assert await nothing_runs(model)
+
+
+@every
+async def test_lines_that_rest_when_there_is_no_time_for_more_are_concluded(
+    scripted: Make, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near its end a session has no room for what cannot get far any more; what waits then must not be forgotten."""
+    model, meter = scripted(steps), Meter()
+    search = strategy_of(spec).begin(Terms())
+    session = await model.open(Problem.of("?"), meter, wants=strategy_of(spec).wants)
+    monkeypatch.setattr(session, "room", lambda meter: 0 if search.trajectories else 8)
+    reason = await Driver(search, session, Problem.of("?"), meter).run()
+    await session.aclose()
+    assert reason is StopReason.DEADLINE
+    assert len(search.trajectories) == 8
+    concluded = [t for t in search.trajectories.values() if t.answer is not None]
+    assert len(concluded) >= 4, "all but those that were dropped for others"
+    assert not any(t.finished for t in concluded)
+    assert not search.at_rest
 
 
 @every
