@@ -7,8 +7,9 @@ ends when the judge accepts an answer, when a round changes no answer, or after 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from fathom.errors import SpecError
 from fathom.judges.base import Verifier
@@ -57,6 +58,11 @@ class RefineSearch(RoundSearch):
         self.round = 0
         self.source_of: dict[int, int] = {}
         self.revisions: tuple[int, ...] = ()
+        self.ranks: dict[int, int] = {}  # of an earlier search's answers, the best one first
+
+    def take(self, drafts: Sequence[Trajectory]) -> Self:
+        self.ranks = {draft.id: rank for rank, draft in enumerate(drafts)}
+        return super().take(drafts)
 
     def plan_round(self) -> None:
         if self._changed_nothing():
@@ -94,10 +100,11 @@ class RefineSearch(RoundSearch):
         self.pending.discard(trajectory.id)
 
     def worth(self, id: int) -> tuple[Any, ...]:
-        """Accepted, then the score; of equals a finished one, and then the later."""
+        """Accepted, then the score; of equals a finished one, then the latest revision, or the first of the drafts."""
         verdict = self.verdicts.get(id)
         judged = (False, False, 0.0) if verdict is None else (True, verdict.passed is True, verdict.score)
-        return (*judged, self.trajectories[id].finished, id)
+        order = (True, id) if id in self.source_of else (False, -self.ranks.get(id, id))
+        return (*judged, self.trajectories[id].finished, *order)
 
     def certainty(self, best: int) -> float:
         return self.confidence if self.judge is None else super().certainty(best)
