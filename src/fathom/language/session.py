@@ -127,7 +127,7 @@ class LanguageSession:
         self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
         self._leases: list[Lease] = []
         self._held: dict[Lease, tuple[Meter, int]] = {}
-        self._finished = 0
+        self._finished_depths: list[int] = []
 
     @property
     def traits(self) -> EngineTraits:
@@ -146,13 +146,19 @@ class LanguageSession:
         left = meter.seconds_left
         if self._pace is None or left == math.inf:
             return most
-        depth = self._habits.depth
+        depth = self._usual_depth
         widths = [w for w in sorted(self._pace.step_seconds, reverse=True) if w < most]
         for width in (most, *widths):
             if self.reserve(width).seconds + depth * self._pace.step(width) <= left:
                 return width
         hopeless = self.reserve(1).seconds + 0.5 * depth * self._pace.step(1) > left
-        return 0 if self._finished and hopeless else 1
+        return 0 if self._finished_depths and hopeless else 1
+
+    @property
+    def _usual_depth(self) -> float:
+        """Tokens of a chain of thought: as on this question so far, else as on others."""
+        depths = self._finished_depths
+        return sum(depths) / len(depths) if depths else self._habits.depth
 
     def reserve(self, width: int) -> Reserve:
         tokens = self.form.tokens
@@ -321,7 +327,7 @@ class LanguageSession:
             finished = False
             spans, text = (*spans, Span(STEP)), text + STEP
         if finished:
-            self._finished += 1
+            self._finished_depths.append(choice.tokens)
             self._habits.learn("depth", (parent.depth if parent else 0) + choice.tokens)
         answer, key, parsed = await self._read(text) if finished else (None, "", True)
         return Trajectory(

@@ -84,9 +84,10 @@ class Driver:
             for action in search.ask(self._room()):
                 self._launch(action)
             if not self._tasks and not self._events:
-                if search.winding_down or not (self._starved or search.at_rest):
+                cramped = self._room() == 0
+                if search.winding_down or not cramped:
                     break
-                # no tokens are left for more, or (at rest, without room) no time
+                # no tokens are left for more, or no time in which anything more could come of it
                 limit = limit or (self.meter.refused if self._starved else StopReason.DEADLINE) or StopReason.EXHAUSTED
                 continue
             if self.meter.seconds_left <= MARGIN:
