@@ -12,7 +12,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,14 +88,19 @@ class Asker:
         self._opening = asyncio.Lock()
 
     async def ask(self, question: Question) -> float:
-        """The worth of what the model thinks, in [0, 1]. Raises NoVerdict, and what opening a model raises."""
+        """The mean worth of the values, by their probability. Raises NoVerdict, and what opening a model raises."""
+        shares = await self.weigh(question)
+        return min(1.0, math.fsum(question.values[value] * share for value, share in shares.items()))
+
+    async def weigh(self, question: Question) -> Mapping[str, float]:
+        """The probabilities of the values, which sum to 1; those that are left out have none."""
         engine = await self._engine()
         reply = await self._generate(engine, question)
         text = "".join(reply.text)
         value = question.read(text)
         if value is None:
             raise NoVerdict(f"the judge's reply holds no verdict: {text.strip()[-160:]!r}")
-        return _expectation(value, question.values, reply)
+        return _shares(value, question.values, reply)
 
     async def _engine(self) -> Engine:
         if not self._uri:
@@ -153,8 +158,8 @@ class Asker:
         return reply
 
 
-def _expectation(value: str, values: Mapping[str, float], reply: _Reply) -> float:
-    """The mean worth over the values, by their probability at the token that decided; else that of the value written.
+def _shares(value: str, values: Container[str], reply: _Reply) -> Mapping[str, float]:
+    """The probabilities of the values at the token that decided; without log-probabilities, all for the value written.
 
     The token that decided is the last one that was the value and was sampled as such. Values that the engine did not
     tell among the likeliest tokens count as impossible; the rest is renormalised.
@@ -168,8 +173,8 @@ def _expectation(value: str, values: Mapping[str, float], reply: _Reply) -> floa
                 weights[name] = weights.get(name, 0.0) + math.exp(told)
         total = math.fsum(weights.values())
         if total > 0:
-            return min(1.0, math.fsum(values[name] * weight for name, weight in weights.items()) / total)
-    return values[value]
+            return {name: weight / total for name, weight in weights.items()}
+    return {value: 1.0}
 
 
 def _plain(token: str) -> str:

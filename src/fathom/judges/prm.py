@@ -21,6 +21,7 @@ from fathom.judges.prm_formats import LOCAL_FORMATS, SERVER_FORMATS
 from fathom.judges.prm_server import ServerScorer, StepScorer
 from fathom.judges.quoting import hollow
 from fathom.judges.registry import JUDGES
+from fathom.judges.serving import JudgeServer
 from fathom.reasoner import Session
 from fathom.specs import option
 
@@ -87,7 +88,7 @@ class PRM(EachVerifier):
     def bound(self, meter: Meter) -> Verifier:
         if self.server:
             form = SERVER_FORMATS[self.format](self.model, last_only=self.aggregate == "last")
-            return _Scoring(self, ServerScorer(self.server, form, meter, os.environ.get("PRM_API_KEY")))
+            return _Scoring(self, ServerScorer(JudgeServer(self.server, meter, os.environ.get("PRM_API_KEY")), form))
         from fathom.judges.prm_local import LocalScorer
 
         return _Scoring(self, LocalScorer(self.model, self.format, meter))
