@@ -43,6 +43,7 @@ STRATEGY_SPECS = (
     "dvts",
     "rebase",
     "particles",
+    "particles(select=best)",
     "particles(anneal=0.5)",
 )
 
