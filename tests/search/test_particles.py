@@ -49,7 +49,7 @@ def test_the_estimates_are_unbiased_against_the_enumerated_posterior(options: di
     """E[mean weight of the particles at a leaf] is p(leaf) · ψ(leaf), exactly, for every leaf."""
     exact = {leaf: p * potential(leaf) for leaf, p in leaves().items()}
     assert math.isclose(sum(leaves().values()), 1)
-    runs = 2500
+    runs = 1500
     offset = random.SystemRandom().randrange(10**6)
     sums = dict.fromkeys(exact, 0.0)
     squares = dict.fromkeys(exact, 0.0)
