@@ -11,7 +11,8 @@ from fathom.budget import Meter
 from fathom.errors import LimitError, PromptTooLong, UsageError, one_of
 from fathom.language.engines.base import Engine, EngineCapability, Pace, Prompt, Sampling
 from fathom.language.prompts import FORMS, AnswerForm, after
-from fathom.language.session import Habits, LanguageSession
+from fathom.language.session import LanguageSession
+from fathom.language.timing import Habits, Timing
 from fathom.reasoner import Capability
 from fathom.records import Message, Problem
 
@@ -112,8 +113,7 @@ class LanguageModel:
             form,
             sampling,
             seed=seed,
-            pace=self._pace,
-            habits=self._habits[self.form],
+            timing=Timing(self.engine.traits, form, self._pace, self._habits[self.form]),
             prompt_tokens=prompt_tokens,
         )
 

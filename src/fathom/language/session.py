@@ -11,46 +11,33 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fathom.budget import Lease, Meter
+from fathom.language.choice import Choice
 from fathom.language.engines.base import (
     Engine,
     EngineCapability,
     EngineTraits,
     Finish,
     Generation,
-    Pace,
-    Piece,
     Prompt,
     Request,
     Sampling,
     Span,
 )
 from fathom.language.prompts import Form, again, open_thinking
+from fathom.language.timing import Timing
 from fathom.reasoner import Expansion, Reserve
 from fathom.records import Message, Trajectory
 
-__all__ = ["Habits", "LanguageSession"]
+__all__ = ["LanguageSession"]
 
 DEFAULT_DEPTH = 1024
 LEAST_DEPTH = 8
-UNLIMITED = 1 << 20
 GO_ON = "\nWait"
 STEP = "\n\n"  # what separates the steps of a chain of thought
-
-
-@dataclass
-class Habits:
-    """What was learned of a model while using it, shared by its sessions: running means, first values as priors."""
-
-    depth: float = 96.0  # tokens of a finished chain of thought
-    conclusion: float = 6.0  # tokens of a conclusion
-    call_seconds: float = 0.05  # of a conclusion, where no pace is known
-
-    def learn(self, name: str, value: float, weight: float = 0.1) -> None:
-        setattr(self, name, (1 - weight) * getattr(self, name) + weight * value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +49,6 @@ class _State:
     revises: tuple[Message, ...] = ()
     direct: bool = False  # no reasoning was wanted, and the model is asked accordingly
     greedy: bool = False
-
-
-@dataclass(slots=True)
-class _Choice:
-    """A choice that is being generated."""
-
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    top_logprobs: list[tuple[float, ...]] = field(default_factory=list)
-    tokens: int = 0
-    finish: Finish | None = None
-    stopped_by: str | None = None
-    error: str | None = None
-    complete: bool = False  # cut by ourselves, because all that was wanted is there
-
-    def add(self, piece: Piece) -> None:
-        self.text.append(piece.text)
-        self.reasoning.append(piece.reasoning)
-        self.ids.extend(piece.token_ids)
-        self.logprobs.extend(piece.logprobs)
-        self.top_logprobs.extend(tuple(logprob for _, logprob in top) for top in piece.top_logprobs)
-        self.tokens += piece.tokens
-        if piece.finish is not None:
-            self.finish = piece.finish
-            self.stopped_by = piece.stopped_by
-            self.error = str(piece.error) if piece.error else None
-
-    @property
-    def span(self) -> Span:
-        reasoning, text = "".join(self.reasoning), "".join(self.text)
-        if reasoning:
-            return Span(f"<think>{reasoning}</think>\n{text}" if text else f"<think>{reasoning}")
-        return Span(text, tuple(self.ids) if len(self.ids) == self.tokens else ())
 
 
 class LanguageSession:
@@ -111,8 +63,7 @@ class LanguageSession:
         sampling: Sampling,
         *,
         seed: int,
-        pace: Pace | None,
-        habits: Habits,
+        timing: Timing,
         prompt_tokens: int | None,
     ) -> None:
         self.engine = engine
@@ -122,12 +73,10 @@ class LanguageSession:
         self.prompt_tokens = prompt_tokens
         self.messages = messages
         self.direct = direct
-        self._pace = pace
-        self._habits = habits
+        self.timing = timing
         self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
         self._leases: list[Lease] = []
         self._held: dict[Lease, tuple[Meter, int]] = {}
-        self._finished_depths: list[int] = []
 
     @property
     def traits(self) -> EngineTraits:
@@ -138,36 +87,10 @@ class LanguageSession:
         return self.traits.model
 
     def room(self, meter: Meter) -> int:
-        """As many as run well together, and still finish a chain of usual length in the time that is left.
-
-        Once something has finished, none is started that has no prospect of getting half as far before the end.
-        """
-        most = self.traits.room or self.traits.max_width or UNLIMITED
-        left = meter.seconds_left
-        if self._pace is None or left == math.inf:
-            return most
-        depth = self._usual_depth
-        widths = [w for w in sorted(self._pace.step_seconds, reverse=True) if w < most]
-        for width in (most, *widths):
-            if self.reserve(width).seconds + depth * self._pace.step(width) <= left:
-                return width
-        hopeless = self.reserve(1).seconds + 0.5 * depth * self._pace.step(1) > left
-        return 0 if self._finished_depths and hopeless else 1
-
-    @property
-    def _usual_depth(self) -> float:
-        """Tokens of a chain of thought: as on this question so far, else as on others."""
-        depths = self._finished_depths
-        return sum(depths) / len(depths) if depths else self._habits.depth
+        return self.timing.room(meter)
 
     def reserve(self, width: int) -> Reserve:
-        tokens = self.form.tokens
-        if tokens == 0:
-            return Reserve(0.0, 0)
-        if self._pace is None:
-            return Reserve(self._habits.call_seconds, tokens)
-        cue = len(self.form.cue) / 3 * self._pace.read_seconds * width
-        return Reserve(cue + (self._habits.conclusion + 2) * self._pace.step(width), tokens)
+        return self.timing.reserve(width)
 
     async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
         depth, leases = self._leases_for(expansion, self._depth(expansion), meter)
@@ -281,9 +204,9 @@ class LanguageSession:
         leases: Sequence[Lease],
         role: str,
         enough: Callable[[str], bool] | None = None,
-    ) -> AsyncGenerator[tuple[int, _Choice], None]:
+    ) -> AsyncGenerator[tuple[int, Choice], None]:
         """Run a request; each choice is given back as it ends, and charged to its lease as it grows."""
-        choices = [_Choice() for _ in range(request.n)]
+        choices = [Choice() for _ in range(request.n)]
         generation = self.engine.generate(request)
         async with generation:
             self._running[generation] = dict(enumerate(ids[: request.n]))
@@ -318,7 +241,7 @@ class LanguageSession:
             return answer, *await asyncio.to_thread(self.form.meaning, answer)
         return answer, *self.form.meaning(answer)
 
-    async def _grown(self, id: int, expansion: Expansion, start: _State, choice: _Choice, lease: Lease) -> Trajectory:
+    async def _grown(self, id: int, expansion: Expansion, start: _State, choice: Choice, lease: Lease) -> Trajectory:
         parent = expansion.parent
         spans = (*start.spans, choice.span)
         text = "".join(span.text for span in spans)
@@ -327,8 +250,7 @@ class LanguageSession:
             finished = False
             spans, text = (*spans, Span(STEP)), text + STEP
         if finished:
-            self._finished_depths.append(choice.tokens)
-            self._habits.learn("depth", (parent.depth if parent else 0) + choice.tokens)
+            self.timing.finished((parent.depth if parent else 0) + choice.tokens)
         answer, key, parsed = await self._read(text) if finished else (None, "", True)
         return Trajectory(
             id,
@@ -348,7 +270,7 @@ class LanguageSession:
             state=_State(spans, lease, start.revises, greedy=expansion.greedy),
         )
 
-    def _goes_on(self, choice: _Choice, text: str) -> bool:
+    def _goes_on(self, choice: Choice, text: str) -> bool:
         """Whether a choice that stopped has only come to the end of a step.
 
         Where the engine does not tell what stopped it, it has, unless it wrote nothing or has stated its answer.
@@ -389,8 +311,7 @@ class LanguageSession:
                 return replace(trajectory, error=choice.error)
             whole = choice.complete or choice.finish is Finish.STOP
             if whole:
-                self._habits.learn("conclusion", choice.tokens)
-                self._habits.learn("call_seconds", time.monotonic() - began)
+                self.timing.concluded(choice.tokens, time.monotonic() - began)
             stated = choice.span.text
             concluded = replace(
                 trajectory,

@@ -125,13 +125,13 @@ class Piece:
     """What is new of choice ``index``.
 
     ``tokens`` counts the new ones; a last piece may correct what the pieces before it counted, even downwards, so that
-    the sum is what the engine charged. ``logprobs`` has one natural-log probability per new token where asked for.
-    ``top_logprobs`` has, per new token, the most likely tokens with theirs. ``reasoning`` is text of a separate
-    reasoning channel (``<think>`` sections that a server splits off). ``prompt_tokens`` counts what was read anew of
-    the prompt for this choice and ``reused_tokens`` what was taken from a cache; both come once per choice at most. The
-    last piece of a choice has ``finish``, with ``error`` where that is ``failed``; its ``estimated`` speaks of the
-    whole choice. It has ``stopped_by``, the stop string that was met, where the engine tells that apart from the
-    model's own end (``""``); None where it cannot tell.
+    the sum is what the engine charged. ``token_ids`` are ids that spell the new text, where an engine gives them.
+    ``logprobs`` has one natural-log probability per new token where asked for. ``top_logprobs`` has, per new token, the
+    most likely tokens with theirs. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that a
+    server splits off). ``prompt_tokens`` counts what was read anew of the prompt for this choice and ``reused_tokens``
+    what was taken from a cache; both come once per choice at most. The last piece of a choice has ``finish``, with
+    ``error`` where that is ``failed``; its ``estimated`` speaks of the whole choice. It has ``stopped_by``, the stop
+    string that was met, where the engine tells that apart from the model's own end (``""``); None where it cannot tell.
     """
 
     index: int

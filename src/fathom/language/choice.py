@@ -1,0 +1,44 @@
+"""One choice of a generation, put together from its pieces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fathom.language.engines.base import Finish, Piece, Span
+
+__all__ = ["Choice"]
+
+
+@dataclass(slots=True)
+class Choice:
+    """A choice that is being generated."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[tuple[float, ...]] = field(default_factory=list)
+    tokens: int = 0
+    finish: Finish | None = None
+    stopped_by: str | None = None
+    error: str | None = None
+    complete: bool = False  # cut by ourselves, because all that was wanted is there
+
+    def add(self, piece: Piece) -> None:
+        self.text.append(piece.text)
+        self.reasoning.append(piece.reasoning)
+        self.ids.extend(piece.token_ids)
+        self.logprobs.extend(piece.logprobs)
+        self.top_logprobs.extend(tuple(logprob for _, logprob in top) for top in piece.top_logprobs)
+        self.tokens += piece.tokens
+        if piece.finish is not None:
+            self.finish = piece.finish
+            self.stopped_by = piece.stopped_by
+            self.error = str(piece.error) if piece.error else None
+
+    @property
+    def span(self) -> Span:
+        reasoning, text = "".join(self.reasoning), "".join(self.text)
+        if reasoning:
+            return Span(f"<think>{reasoning}</think>\n{text}" if text else f"<think>{reasoning}")
+        return Span(text, tuple(self.ids))

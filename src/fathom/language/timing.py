@@ -1,0 +1,82 @@
+"""How long a language model takes, and how many samples a deadline therefore allows.
+
+Where the engine's pace was measured, times are computed from it; where it is a server's, they are learned from use.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fathom.budget import Meter
+from fathom.language.engines.base import EngineTraits, Pace
+from fathom.language.prompts import Form
+from fathom.reasoner import Reserve
+
+__all__ = ["Habits", "Timing"]
+
+UNLIMITED = 1 << 20
+
+
+@dataclass
+class Habits:
+    """What was learned of a model while using it, shared by its sessions: running means, first values as priors."""
+
+    depth: float = 96.0  # tokens of a finished chain of thought
+    conclusion: float = 6.0  # tokens of a conclusion
+    call_seconds: float = 0.05  # of a conclusion, where no pace is known
+
+    def learn(self, name: str, value: float, weight: float = 0.1) -> None:
+        setattr(self, name, (1 - weight) * getattr(self, name) + weight * value)
+
+
+class Timing:
+    """What a session on one question expects of time."""
+
+    def __init__(self, traits: EngineTraits, form: Form, pace: Pace | None, habits: Habits) -> None:
+        self.traits = traits
+        self.form = form
+        self.pace = pace
+        self.habits = habits
+        self._depths: list[int] = []
+
+    def finished(self, tokens: int) -> None:
+        """A chain of thought came to its end after so many tokens."""
+        self._depths.append(tokens)
+        self.habits.learn("depth", tokens)
+
+    def concluded(self, tokens: int, seconds: float) -> None:
+        """A conclusion took so many tokens and so long."""
+        self.habits.learn("conclusion", tokens)
+        self.habits.learn("call_seconds", seconds)
+
+    @property
+    def usual_depth(self) -> float:
+        """Tokens of a chain of thought: as on this question so far, else as on others."""
+        return sum(self._depths) / len(self._depths) if self._depths else self.habits.depth
+
+    def room(self, meter: Meter) -> int:
+        """As many as run well together, and still finish a chain of usual length in the time that is left.
+
+        Once something has finished, none is started that has no prospect of getting half as far before the end.
+        """
+        most = self.traits.room or self.traits.max_width or UNLIMITED
+        left = meter.seconds_left
+        if self.pace is None or left == math.inf:
+            return most
+        depth = self.usual_depth
+        widths = [w for w in sorted(self.pace.step_seconds, reverse=True) if w < most]
+        for width in (most, *widths):
+            if self.reserve(width).seconds + depth * self.pace.step(width) <= left:
+                return width
+        hopeless = self.reserve(1).seconds + 0.5 * depth * self.pace.step(1) > left
+        return 0 if self._depths and hopeless else 1
+
+    def reserve(self, width: int) -> Reserve:
+        """What concluding so many trajectories takes."""
+        if self.form.tokens == 0:
+            return Reserve(0.0, 0)
+        if self.pace is None:
+            return Reserve(self.habits.call_seconds, self.form.tokens)
+        cue = len(self.form.cue) / 3 * self.pace.read_seconds * width
+        return Reserve(cue + (self.habits.conclusion + 2) * self.pace.step(width), self.form.tokens)
