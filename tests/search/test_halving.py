@@ -56,7 +56,7 @@ def rungs(asked: list[Action]) -> list[list[Grow]]:
 
 @given(st.integers(1, 24), st.integers(1, 9), st.integers(1, 30), st.randoms(use_true_random=False))
 def test_every_rung_costs_the_same_and_halves_the_width(width: int, units: int, room: int, rng: random.Random) -> None:
-    quality = {id: -rng.uniform(0.1, 3.0) for id in range(width)}
+    quality = dict(enumerate(rng.sample([-(rank + 1) / 10 for rank in range(24)], width)))
     core = Halving(width=width, units=units).begin(Terms())
     asked = play(core, growing(quality), room=room, shuffle=rng, conclude=concluded)
     widths = []
@@ -76,7 +76,7 @@ def test_every_rung_costs_the_same_and_halves_the_width(width: int, units: int, 
 
 @given(st.integers(2, 12), st.randoms(use_true_random=False))
 def test_one_that_finished_early_competes_with_its_final_score(width: int, rng: random.Random) -> None:
-    quality = {id: -rng.uniform(0.1, 3.0) for id in range(width)}
+    quality = dict(enumerate(rng.sample([-(rank + 1) / 10 for rank in range(24)], width)))
     ends = {id: rng.randrange(1, 40) for id in range(width) if rng.random() < 0.6}
     core = Halving(width=width, units=4).begin(Terms())
     play(core, growing(quality, ends), shuffle=rng, conclude=concluded)
@@ -85,7 +85,7 @@ def test_one_that_finished_early_competes_with_its_final_score(width: int, rng: 
 
 @given(st.integers(1, 8), st.integers(0, 40), st.randoms(use_true_random=False))
 def test_to_end_at_any_time_is_to_conclude_what_is_unfinished(width: int, events: int, rng: random.Random) -> None:
-    quality = {id: -rng.uniform(0.1, 3.0) for id in range(width)}
+    quality = dict(enumerate(rng.sample([-(rank + 1) / 10 for rank in range(24)], width)))
     core = Halving(width=width, units=2).begin(Terms())
     grown = 0
 
