@@ -11,7 +11,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-from fathom import Budget, prepare_run
+from fathom import Budget, LimitError, NoAnswer, prepare_run
 from fathom.cli.live import Display, download_progress
 from fathom.models import open_model
 
@@ -28,8 +28,11 @@ async def main(question: str) -> None:
         for deadline in DEADLINES:
             console.rule(f"within {deadline}", align="left")
             run = await prepare_run(model, question, strategy="vote(width=16)", budget=Budget(seconds=deadline))
-            with Display(run, console) as display:
-                await display.follow()
+            try:
+                with Display(run, console) as display:
+                    await display.follow()
+            except (NoAnswer, LimitError) as error:  # a machine too slow for the shortest deadline
+                console.print(Text(str(error), style="yellow"))
     finally:
         await model.aclose()
 
