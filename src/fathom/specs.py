@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 import msgspec
 
@@ -46,7 +46,7 @@ def _write(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_write, value)) + "]"
     if isinstance(value, str):
-        plain = re.fullmatch(r"[A-Za-z_][\w.:/@-]*", value) and value.lower() not in _CONSTANTS
+        plain = re.fullmatch(r"[A-Za-z_][\w.:/@-]*", value) and isinstance(_literal(value), str)  # inf is a number
         return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if value is None or isinstance(value, bool):
         return str(value).lower()
@@ -190,11 +190,13 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
 
     def register(self, name: str, *, source: str = "") -> Callable[[type[T]], type[T]]:
-        """Class decorator. The first line of the class's docstring becomes its summary."""
+        """Class decorator. The first line of the class's docstring becomes its summary; ``str`` writes its spec."""
 
         def add(build: type[T]) -> type[T]:
             summary = (build.__doc__ or "").strip().splitlines()[0].rstrip(".")
             self._entries[name] = Entry(name, build, summary, source)
+            if build.__str__ is object.__str__:
+                build.__str__ = lambda built: str(self.spec_of(cast(T, built)))  # type: ignore[method-assign]
             return build
 
         return add

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fathom.judges.base import Candidate, EachVerifier, Once, Verdict, Verifier
+from fathom.judges.registry import make_judge
+from fathom.search import STRATEGIES
 
 
 class Length(EachVerifier):
@@ -97,3 +99,9 @@ def test_verifiers_are_known_by_their_form() -> None:
     assert isinstance(Length(), Verifier)
     assert isinstance(Once(Length()), Verifier)
     assert not isinstance(object(), Verifier)
+
+
+@pytest.mark.parametrize("spec", ["llm", "llm(mode=pairwise, rounds=2)", "exact(reference=42)", "logprob(of=group)"])
+def test_judges_are_written_as_their_specs(spec: str) -> None:
+    assert str(make_judge(spec)) == spec
+    assert f"judge={spec}" in str(STRATEGIES.build(f"best-of-n(width=4, judge={spec})"))

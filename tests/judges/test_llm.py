@@ -90,6 +90,18 @@ async def test_a_judge_that_always_prefers_the_first_place_decides_nothing() -> 
     assert {verdict.score for verdict in verdicts} == {0.5}
 
 
+async def test_the_beginning_of_a_solution_is_graded_as_such() -> None:
+    asked: list[str] = []
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        asked.append(prompt.messages[0].content)
+        return score(4)
+
+    judge = LLM().bind(Meter(), await _session(script))
+    await judge.judge("?", [Candidate("First, 3 + 4 = 7.", finished=False), Candidate("It is 7.", "7", finished=False)])
+    assert ["so far" in words for words in sorted(asked, key=len)] == [False, True]
+
+
 async def _session(script: Any, **options: Any) -> Any:
     model = LanguageModel(ScriptedEngine(script, **options))
     return await model.open(fathom.Problem.of("?"), Meter())

@@ -33,6 +33,9 @@ _GRADE = (
     "You grade a solution to a problem. Check whether it is right: 5 certainly right, 4 probably, 3 cannot be told, "
     '2 probably wrong, 1 certainly wrong. {data} {think}Reply with JSON: {{"score": <1 to 5>}}'
 )
+_GRADE_BEGUN = _GRADE.replace("a solution to", "the beginning of a solution to").replace(
+    "it is right", "it is right so far"
+)
 _COMPARE = (
     "You compare two solutions, A and B, to a problem. Find out which one is right or, failing that, better. "
     '{data} {think}Reply with JSON: {{"better": "A"}} or {{"better": "B"}}'
@@ -104,8 +107,9 @@ class _Pointwise(EachVerifier):
         if (why := hollow(candidate)) is not None:
             return Verdict.of(False, why)
         data = quoted(problem=problem, solution=candidate.text)
+        words = _GRADE if candidate.finished or candidate.answer is not None else _GRADE_BEGUN
         async with self._permits:
-            return Verdict(await self.asker.ask(self.said.question(_GRADE, data, "score", _GRADES)))
+            return Verdict(await self.asker.ask(self.said.question(words, data, "score", _GRADES)))
 
 
 class _Pairwise:

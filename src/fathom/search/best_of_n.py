@@ -11,17 +11,17 @@ differ, and one that compares not before all are in. A verifier is asked as they
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fathom.judges.base import Timing, Verdict, Verifier, timing_of
 from fathom.judges.registry import judge_option
 from fathom.judges.votes import Tally
 from fathom.reasoner import Capability
-from fathom.records import StopReason, Trajectory
+from fathom.records import Trajectory
 from fathom.search.base import STRATEGIES, Action, Grow, Judge, Lost, Standing, Strategy, Terms
-from fathom.search.samples import SampleSearch, agreed_width
+from fathom.search.judged import JudgedSearch
+from fathom.search.samples import agreed_width
 from fathom.specs import option
 
 __all__ = ["BestOfN"]
@@ -47,16 +47,14 @@ class BestOfN(Strategy):
         return BestOfNSearch(self, agreed_width(self.width, terms), depth).take(terms.drafts)
 
 
-class BestOfNSearch(SampleSearch):
-    """The running search. Until its verdict is in, a candidate stands behind all that have one."""
+class BestOfNSearch(JudgedSearch):
+    """The running search: judged attempts, each judged when it makes sense to."""
 
     def __init__(self, said: BestOfN, width: int, depth: int | None) -> None:
-        super().__init__(width, depth, said.at_least)
+        super().__init__(said.judge, width, depth)
+        self.at_least = said.at_least
         self.said = said
-        self.judge = said.judge
         self.timing = timing_of(said.judge) if said.judge is not None else Timing.EACH
-        self.verdicts: dict[int, Verdict] = {}
-        self.unjudged: list[str] = []  # why there was no verdict, each reason once
         self._held: list[int] = []  # counted as mere votes until their judge is asked
         self._held_keys: set[str] = set()
         self._differed = False
@@ -78,13 +76,8 @@ class BestOfNSearch(SampleSearch):
 
     def settle(self, trajectory: Trajectory) -> None:
         self._out.discard(trajectory.id)
-        if trajectory.answer is None:
-            self.count(trajectory)
-        elif self.judge is None:
-            logprob = trajectory.mean_logprob
-            self.tell_verdict(trajectory.id, Verdict(0.0 if logprob is None else math.exp(logprob)))
-        elif self.timing is Timing.EACH or self._differed:
-            self.backlog.judge.append(trajectory.id)
+        if trajectory.answer is None or self.judge is None or self.timing is Timing.EACH or self._differed:
+            super().settle(trajectory)
         else:
             self.count(trajectory)
             self._held.append(trajectory.id)
@@ -107,47 +100,19 @@ class BestOfNSearch(SampleSearch):
                 self.count(self.trajectories[id])
         return held
 
-    def tell_verdict(self, id: int, verdict: Verdict) -> None:
-        self.verdicts[id] = verdict
-        self.count(self.trajectories[id], verdict.score if self.said.weighted else 1.0, verdict.score)
-        if verdict.passed is None and verdict.detail and verdict.detail not in self.unjudged:
-            self.unjudged.append(verdict.detail)
-        if verdict.passed:
-            self.stopped = StopReason.VERIFIED
+    def weight(self, verdict: Verdict) -> float:
+        return verdict.score if self.said.weighted else 1.0
 
     @property
     def notes(self) -> tuple[str, ...]:
         agreed = ("all candidates agree, so their judge was not asked",) if self._held and not self._differ else ()
-        return (*super().notes, *agreed, *self.unjudged[:3])
-
-    def _worth(self, id: int) -> tuple[bool, bool, float, bool]:
-        """How good a trajectory is; of equals the earlier one is taken."""
-        verdict = self.verdicts.get(id)
-        if verdict is None:
-            return False, False, 0.0, self.trajectories[id].finished
-        return verdict.passed is not False, True, verdict.score, self.trajectories[id].finished
+        return (*super().notes, *agreed)
 
     @property
     def standing(self) -> Standing:
-        answered = [id for id in self.settled if self.trajectories[id].answer is not None]
-        if not answered:
-            return Standing(notes=self.notes)
-        tallied = super().standing
-        if self.said.weighted and tallied.answer is not None and not any(v.passed for v in self.verdicts.values()):
-            return tallied
-        best = max(answered, key=self._worth)
-        verdict = self.verdicts.get(best)
-        return replace(
-            tallied,
-            answer=self.trajectories[best].answer,
-            confidence=self._confidence(best),
-            best=best,
-            valid=verdict.passed if verdict else None,
-        )
+        tallied = super(JudgedSearch, self).standing
+        summed = self.said.weighted and tallied.answer is not None
+        return tallied if summed and not any(v.passed for v in self.verdicts.values()) else super().standing
 
-    def _confidence(self, best: int) -> float:
-        """1 where a verifier accepted; else the judge's score, held down by how alone the answer stands."""
-        verdict = self.verdicts.get(best)
-        if verdict is None:
-            return self.confidence if self._held else self.confidence / 2
-        return 1.0 if verdict.passed else verdict.score * self.confidence
+    def certainty(self, best: int) -> float:
+        return self.confidence if self._held else super().certainty(best)
