@@ -15,7 +15,7 @@ from rehearsal import Scores, said
 import fathom
 from fathom import Budget, Problem, Run, Trajectory
 from fathom.api import strategy_of
-from fathom.errors import EngineError, UpstreamError
+from fathom.errors import EngineError, SpecError, UpstreamError
 from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
 from fathom.search import BestOfN, Fuse, Halving, Mcts, Refine, Strategy, Vote
@@ -59,6 +59,16 @@ def advance(core: Search, rounds: int, answers: list[str]) -> Search:
                     case Judge():
                         core.tell_verdict(id, JUDGE.verdict(before.answer))
     return core
+
+
+class Comparing(Scores):
+    timing = "together"
+
+
+@pytest.mark.parametrize("name", ["halving", "refine", "mcts"])
+def test_a_judge_that_compares_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="compares"):
+        strategy_of(name, verify=Comparing({}))
 
 
 @settings(max_examples=30)

@@ -12,7 +12,7 @@ from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import Trajectory
 from fathom.search.base import STRATEGIES, Action, Drop, Grow, Lost, Standing, Strategy, Terms
-from fathom.search.judged import JudgedSearch, own_verdict
+from fathom.search.judged import JudgedSearch, own_verdict, refuse_comparing
 from fathom.search.rounds import RoundSearch
 from fathom.search.samples import agreed_width
 from fathom.specs import option
@@ -37,6 +37,7 @@ class Halving(Strategy):
     def __post_init__(self) -> None:
         if self.units < 1:
             raise SpecError(f"halving(units=…) must be at least 1, not {self.units!r}")
+        refuse_comparing("halving", self.judge)
 
     @property
     def required(self) -> frozenset[Capability]:

@@ -10,12 +10,22 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from fathom.judges.base import Verdict, Verifier
+from fathom.errors import SpecError
+from fathom.judges.base import Timing, Verdict, Verifier, timing_of
 from fathom.records import StopReason, Trajectory
 from fathom.search.base import Standing
 from fathom.search.samples import SampleSearch
 
-__all__ = ["JudgedSearch", "own_verdict"]
+__all__ = ["JudgedSearch", "own_verdict", "refuse_comparing"]
+
+
+def refuse_comparing(strategy: str, judge: Verifier | None) -> None:
+    """Raise SpecError for a judge that compares: what it says holds only among those that it saw together."""
+    if judge is not None and timing_of(judge) is Timing.TOGETHER:
+        raise SpecError(
+            f"{strategy}(judge=…) needs a judge that scores each attempt by itself; {judge.name} compares several with "
+            f"one another, which goes with best-of-n"
+        )
 
 
 def own_verdict(trajectory: Trajectory) -> Verdict:

@@ -23,7 +23,7 @@ from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import Trajectory
 from fathom.search.base import STRATEGIES, Action, Grow, Lost, Strategy, Terms
-from fathom.search.judged import JudgedSearch
+from fathom.search.judged import JudgedSearch, refuse_comparing
 from fathom.search.samples import agreed_width
 from fathom.specs import option
 
@@ -52,6 +52,7 @@ class Mcts(Strategy):
     def __post_init__(self) -> None:
         if self.wave < 1:
             raise SpecError(f"mcts(wave=…) must be at least 1, not {self.wave!r}")
+        refuse_comparing("mcts", self.judge)
 
     @property
     def required(self) -> frozenset[Capability]:

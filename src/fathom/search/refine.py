@@ -17,6 +17,7 @@ from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import StopReason, Trajectory
 from fathom.search.base import STRATEGIES, Strategy, Terms
+from fathom.search.judged import refuse_comparing
 from fathom.search.rounds import RoundSearch
 from fathom.search.samples import agreed_width
 from fathom.specs import option
@@ -42,6 +43,7 @@ class Refine(Strategy):
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise SpecError(f"refine(rounds=…) must be at least 1, not {self.rounds!r}")
+        refuse_comparing("refine", self.judge)
 
     def begin(self, terms: Terms) -> RefineSearch:
         depth = self.depth if self.depth is not None else terms.depth
