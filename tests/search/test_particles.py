@@ -7,7 +7,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic import Scorer, World
 
@@ -89,6 +89,7 @@ def test_the_effective_size_is_one_over_the_sum_of_squared_shares(logs: list[flo
 
 
 @given(weights, st.floats(0, 1, exclude_max=True))
+@example([0.0] * 11 + [1.0, 0.0], 1 - 2**-53)
 def test_systematic_resampling_draws_as_many_and_each_by_its_share(logs: list[float], offset: float) -> None:
     counts = systematic(logs, offset)
     n, total = len(logs), log_sum(logs)

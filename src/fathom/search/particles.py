@@ -12,6 +12,7 @@ is held back so stays in the weights, so that the estimates remain unbiased; the
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterable, Sequence
@@ -46,16 +47,11 @@ def systematic(log_weights: Sequence[float], offset: float) -> list[int]:
 
     Each is drawn ⌊n·p⌋ or ⌈n·p⌉ times, and n·p times on average over offsets.
     """
-    n, total = len(log_weights), log_sum(log_weights)
-    counts: list[int] = []
-    reached, drawn = 0.0, 0
-    for w in log_weights:
-        reached += n * math.exp(w - total)
-        upto = min(n, max(drawn, math.ceil(reached - offset)))
-        counts.append(upto - drawn)
-        drawn = upto
-    counts[max(range(n), key=log_weights.__getitem__)] += n - drawn  # what rounding has left over
-    return counts
+    n, top = len(log_weights), max(log_weights)
+    sums = list(itertools.accumulate(math.exp(w - top) for w in log_weights))
+    whole = sums[-1]  # all points lie below it, whatever rounding makes of the last of them
+    upto = [n if part == whole else math.ceil(n * part / whole - offset) for part in sums]
+    return [after - before for before, after in itertools.pairwise([0, *upto])]
 
 
 def tempered(log_weights: Sequence[float], share: float) -> list[float]:
