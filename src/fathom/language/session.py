@@ -207,9 +207,10 @@ class LanguageSession:
     ) -> AsyncGenerator[tuple[int, Choice], None]:
         """Run a request; each choice is given back as it ends, and charged to its lease as it grows."""
         choices = [Choice() for _ in range(request.n)]
+        flops_each = 2.0 * self.traits.parameters
         generation = self.engine.generate(request)
         async with generation:
-            self._running[generation] = dict(enumerate(ids[: request.n]))
+            running = self._running[generation] = dict(enumerate(ids[: request.n]))
             try:
                 async for piece in generation:
                     choice = choices[piece.index]
@@ -220,11 +221,11 @@ class LanguageSession:
                         prompt_tokens=piece.prompt_tokens,
                         reused_tokens=piece.reused_tokens,
                         estimated_tokens=choice.tokens if piece.estimated and piece.finish else 0,
-                        flops=2.0 * self.traits.parameters * (piece.tokens + piece.prompt_tokens),
+                        flops=flops_each * (piece.tokens + piece.prompt_tokens),
                         calls=piece.finish is not None,
                     )
                     if piece.finish is not None:
-                        self._running[generation].pop(piece.index, None)
+                        running.pop(piece.index, None)
                         yield piece.index, choice
                     elif enough is not None and enough("".join(choice.text)):
                         choice.complete = True

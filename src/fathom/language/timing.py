@@ -16,6 +16,7 @@ from fathom.reasoner import Reserve
 __all__ = ["Habits", "Timing"]
 
 UNLIMITED = 1 << 20
+LEARNING = 0.1  # the weight of what was just seen in a running mean
 
 
 @dataclass
@@ -25,9 +26,6 @@ class Habits:
     depth: float = 96.0  # tokens of a finished chain of thought
     conclusion: float = 6.0  # tokens of a conclusion
     call_seconds: float = 0.05  # of a conclusion, where no pace is known
-
-    def learn(self, name: str, value: float, weight: float = 0.1) -> None:
-        setattr(self, name, (1 - weight) * getattr(self, name) + weight * value)
 
 
 class Timing:
@@ -43,12 +41,12 @@ class Timing:
     def finished(self, tokens: int) -> None:
         """A chain of thought came to its end after so many tokens."""
         self._depths.append(tokens)
-        self.habits.learn("depth", tokens)
+        self.habits.depth += LEARNING * (tokens - self.habits.depth)
 
     def concluded(self, tokens: int, seconds: float) -> None:
         """A conclusion took so many tokens and so long."""
-        self.habits.learn("conclusion", tokens)
-        self.habits.learn("call_seconds", seconds)
+        self.habits.conclusion += LEARNING * (tokens - self.habits.conclusion)
+        self.habits.call_seconds += LEARNING * (seconds - self.habits.call_seconds)
 
     @property
     def usual_depth(self) -> float:

@@ -49,6 +49,7 @@ class Driver:
         self.problem = problem
         self.meter = meter
         self.growing = 0
+        self._limited = bool(meter.limits)
         self._observe = observe
         self._judges: list[tuple[Verifier, Verifier]] = []  # as the search names them, and bound to this run
         self._events: deque[Trajectory | Lost | _Judged | BaseException] = deque()
@@ -101,8 +102,10 @@ class Driver:
 
     def _limit(self) -> StopReason | None:
         """The limit that ends all growing; for the deadline, with what concluding will still take."""
-        hold = self._hold()
-        return StopReason.DEADLINE if self.meter.seconds_left <= hold + MARGIN else self.meter.exhausted
+        if not self._limited:
+            return None
+        left = self.meter.seconds_left
+        return StopReason.DEADLINE if left < math.inf and left <= self._hold() + MARGIN else self.meter.exhausted
 
     def _hold(self) -> float:
         """Seconds that concluding everything unfinished will take."""
