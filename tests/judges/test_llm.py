@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from upstreams import Upstream
 
 import fathom
 from fathom import Budget, Meter, StopReason
@@ -26,7 +27,6 @@ from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
 from fathom.reasoner import Capability
 from fathom.search import BestOfN
-from tests.upstreams import Upstream
 
 GRADE = 2  # words, hence tokens, of {"score": 5}
 

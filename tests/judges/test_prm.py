@@ -199,7 +199,7 @@ async def test_cancelling_cancels_the_request(server: Server) -> None:
 
     server.reply = lambda path, body: hang()
     meter = Meter()
-    judge = PRM(model="m", format="vllm-score", server=server.url).bound(meter)
+    judge = PRM(model="m", format="vllm-score", server=server.url).bind(meter, None)
     task = asyncio.create_task(judge.judge("?", [Candidate("\\boxed{1}", "1")]))
     await asyncio.wait_for(arrived.wait(), 5)
     task.cancel()

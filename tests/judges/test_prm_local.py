@@ -130,10 +130,10 @@ async def test_the_judge_aggregates_and_charges_what_was_read(model: tuple[str, 
     steps, read = LOCAL[form](path).scores("What is a", STEPS)
     candidate = Candidate("\n\n".join(STEPS), "4")
     for how, expected in (("min", min(steps)), ("last", steps[-1]), ("mean", sum(steps) / 3)):
-        (verdict,) = await PRM(model=path, format=form, aggregate=how).bound(meter).judge("What is a", [candidate])  # type: ignore[arg-type]
+        (verdict,) = await PRM(model=path, format=form, aggregate=how).bind(meter, None).judge("What is a", [candidate])  # type: ignore[arg-type]
         assert verdict.score == pytest.approx(expected, abs=1e-6)
     assert (meter.spent.calls, meter.spent.prompt_tokens, meter.spent.tokens) == (3, 3 * read, 0)
-    (verdict,) = await PRM(model=path, format=form).bound(meter).judge("What is a", [candidate])
+    (verdict,) = await PRM(model=path, format=form).bind(meter, None).judge("What is a", [candidate])
     assert "budget ended" in verdict.detail
 
 

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from fathom.cli.judges import judges
 from fathom.cli.models import models
 from fathom.cli.solve import solve
 from fathom.cli.strategies import strategies
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (solve, models, strategies):
+for command in (solve, models, strategies, judges):
     app.command()(command)
 
 

@@ -77,14 +77,11 @@ class Agreement:
     def needs(self) -> frozenset[Capability]:
         return frozenset({Capability.WORDS}) if self.by == "model" and not self.model else frozenset()
 
-    def bind(self, meter: Meter, session: Session) -> Verifier:
-        return self.bound(meter, session)
-
     async def judge(self, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
         """Judge outside any run; nothing limits what that spends."""
-        return await self.bound(Meter(), None).judge(problem, candidates)
+        return await self.bind(Meter(), None).judge(problem, candidates)
 
-    def bound(self, meter: Meter, session: Session | None) -> Verifier:
+    def bind(self, meter: Meter, session: Session | None) -> Verifier:
         if self.by == "model":
             return _Picked(Asker(self.model, meter, session))
         if self.server:

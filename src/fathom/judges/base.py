@@ -99,9 +99,10 @@ class Verifier(Protocol):
 class Spender(Protocol):
     """A judge that spends tokens, calls or money: it is bound to the run whose account they go on."""
 
-    def bind(self, meter: Meter, session: Session) -> Verifier:
+    def bind(self, meter: Meter, session: Session | None) -> Verifier:
         """The judge to ask in this run. It charges the meter under the role ``judge``, and may ask the session's model.
 
+        Outside a run there is no session, and a judge that would ask its model gives no verdict.
         What it starts lives no longer than the call of ``judge`` that started it.
         """
 

@@ -78,15 +78,13 @@ class LLM:
     def timing(self) -> Timing:
         return Timing.TOGETHER if self.mode == "pairwise" else Timing.DIFFERING
 
-    def bind(self, meter: Meter, session: Session) -> Verifier:
+    def bind(self, meter: Meter, session: Session | None) -> Verifier:
         asker = Asker(self.model, meter, session)
         return _Pairwise(self, asker) if self.mode == "pairwise" else _Pointwise(self, asker)
 
     async def judge(self, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
         """Judge outside any run, which needs a model of its own; nothing limits what that spends."""
-        asker = Asker(self.model, Meter(), None)
-        judge = _Pairwise(self, asker) if self.mode == "pairwise" else _Pointwise(self, asker)
-        return await judge.judge(problem, candidates)
+        return await self.bind(Meter(), None).judge(problem, candidates)
 
     def question(self, instruction: str, data: str, key: str, values: dict[str, float]) -> Question:
         words = instruction.format(data=_DATA, think=_THINK if self.thinking else "")

@@ -76,16 +76,13 @@ class PRM(EachVerifier):
         if not self.model:
             raise SpecError("prm(model=…) is empty")
         if self.server:
-            self.bound(Meter())  # a URL that does not parse is refused here
-
-    def bind(self, meter: Meter, session: Session) -> Verifier:
-        return self.bound(meter)
+            self.bind(Meter(), None)  # a URL that does not parse is refused here
 
     async def judge(self, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
         """Judge outside any run; nothing limits what that spends."""
-        return await self.bound(Meter()).judge(problem, candidates)
+        return await self.bind(Meter(), None).judge(problem, candidates)
 
-    def bound(self, meter: Meter) -> Verifier:
+    def bind(self, meter: Meter, session: Session | None) -> Verifier:
         if self.server:
             form = SERVER_FORMATS[self.format](self.model, last_only=self.aggregate == "last")
             return _Scoring(self, ServerScorer(JudgeServer(self.server, meter, os.environ.get("PRM_API_KEY")), form))
