@@ -22,7 +22,6 @@ from fathom.judges.base import Candidate, Timing, Verdict, Verifier
 from fathom.judges.embedding import Embedder, LocalEmbedder, ServerEmbedder
 from fathom.judges.quoting import hollow, quoted
 from fathom.judges.registry import JUDGES
-from fathom.judges.serving import JudgeServer
 from fathom.reasoner import Capability, Session
 from fathom.specs import option
 
@@ -69,7 +68,7 @@ class Agreement:
             if self.server:
                 raise SpecError("agreement(server=…) goes with by=embedding")
         elif self.server:
-            JudgeServer(self.server, Meter())  # a URL that does not parse is refused here
+            self.bind(Meter(), None)  # a URL that does not parse is refused here
             if not self.model:
                 raise SpecError("agreement(server=…) needs the model's name on it: agreement(server=…, model=…)")
 
@@ -85,6 +84,8 @@ class Agreement:
         if self.by == "model":
             return _Picked(Asker(self.model, meter, session))
         if self.server:
+            from fathom.judges.serving import JudgeServer
+
             server = JudgeServer(self.server, meter, os.environ.get("EMBEDDING_API_KEY"))
             return _Closest(ServerEmbedder(server, self.model))
         return _Closest(LocalEmbedder(self.model, meter))

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fathom.budget import Meter
 from fathom.errors import EngineError, MissingDependency, ModelFileError, UpstreamError
-from fathom.judges.serving import JudgeServer
+
+if TYPE_CHECKING:
+    from fathom.judges.serving import JudgeServer
 
 __all__ = ["Embedder", "LocalEmbedder", "ServerEmbedder"]
 

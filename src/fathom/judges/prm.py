@@ -21,7 +21,6 @@ from fathom.judges.prm_formats import LOCAL_FORMATS, SERVER_FORMATS
 from fathom.judges.prm_server import ServerScorer, StepScorer
 from fathom.judges.quoting import hollow
 from fathom.judges.registry import JUDGES
-from fathom.judges.serving import JudgeServer
 from fathom.reasoner import Session
 from fathom.specs import option
 
@@ -84,6 +83,8 @@ class PRM(EachVerifier):
 
     def bind(self, meter: Meter, session: Session | None) -> Verifier:
         if self.server:
+            from fathom.judges.serving import JudgeServer
+
             form = SERVER_FORMATS[self.format](self.model, last_only=self.aggregate == "last")
             return _Scoring(self, ServerScorer(JudgeServer(self.server, meter, os.environ.get("PRM_API_KEY")), form))
         from fathom.judges.prm_local import LocalScorer

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fathom.errors import UpstreamError
 from fathom.judges.prm_formats import ServerFormat
-from fathom.judges.serving import JudgeServer
+
+if TYPE_CHECKING:
+    from fathom.judges.serving import JudgeServer
 
 __all__ = ["ServerScorer", "StepScorer"]
 
