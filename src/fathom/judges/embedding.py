@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,8 +89,8 @@ def _load(path: str) -> tuple[Any, Any]:
     if not (Path(path) / "config.json").is_file():
         raise ModelFileError(f"{path} is no directory of a transformers model: it has no config.json")
     try:
-        import torch  # noqa: F401
-        import transformers
+        import_module("torch")
+        transformers = import_module("transformers")
     except ImportError as error:
         package = error.name or "transformers"
         raise MissingDependency(package, "embeddings", "agreement by embedding in process") from None

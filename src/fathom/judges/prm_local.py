@@ -12,6 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -157,11 +158,10 @@ LOCAL: Mapping[str, type[LocalFormat]] = {
 
 def _transformers() -> Any:
     try:
-        import torch  # noqa: F401
-        import transformers
+        import_module("torch")
+        return import_module("transformers")
     except ImportError as error:
         raise MissingDependency(error.name or "transformers", "hf", "a process reward model in process") from None
-    return transformers
 
 
 def _tensor(path: str, name: str) -> Any:
