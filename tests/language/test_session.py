@@ -74,7 +74,7 @@ async def test_without_reasoning_the_model_is_asked_for_the_answer_alone() -> No
 
     await fathom.asolve(LanguageModel(ScriptedEngine(script)), "?", budget=Budget(depth=0, width=1))
     assert "only" in seen[0].messages[0].content
-    assert seen[0].prefix_text == "The answer is \\boxed{"
+    assert seen[0].prefix_text == "\\boxed{"
 
 
 async def test_the_text_form_sends_the_prompt_as_it_is_and_takes_all_of_the_output() -> None:
@@ -160,6 +160,14 @@ async def test_a_short_deadline_leaves_the_depth_that_fits() -> None:
     brief = await fathom.asolve(model, "?", strategy="vote(width=16, stop=never)", within=0.4)
     ample = await fathom.asolve(model, "?", strategy="vote(width=16, stop=never)", within=8)
     assert brief.receipt.spent.width < ample.receipt.spent.width == 16
+
+
+async def test_a_deadline_that_leaves_no_time_to_reason_gets_the_bare_answer() -> None:
+    model = LanguageModel(ScriptedEngine({"8": 1}, latency=Latency(token=0.03)))
+    await model.prepare()
+    result = await fathom.asolve(model, "?", within=0.3)
+    assert result.answer == "8"
+    assert "sample" not in result.receipt.spent.tokens_by_role
 
 
 async def test_an_unknown_answer_form_says_which_there_are() -> None:

@@ -100,6 +100,7 @@ class LanguageModel:
         if prompt_tokens is not None:
             self._check_length(prompt_tokens, form.tokens)
             self._check_deadline(prompt_tokens - self._warm.get(opening, 0), meter)
+        unread = max(0, (prompt_tokens or 0) - self._warm.get(opening, 0))
         sampling = self.sampling
         if EngineCapability.LOGPROBS in self.engine.traits.capabilities:
             if wants & {Capability.LOGPROBS, Capability.TOP_LOGPROBS}:
@@ -113,7 +114,7 @@ class LanguageModel:
             form,
             sampling,
             seed=seed,
-            timing=Timing(self.engine.traits, form, self._pace, self._habits[self.form]),
+            timing=Timing(self.engine.traits, form, self._pace, self._habits[self.form], unread),
             prompt_tokens=prompt_tokens,
         )
 
@@ -128,13 +129,13 @@ class LanguageModel:
     def _check_deadline(self, prompt_tokens: int, meter: Meter) -> None:
         if self._pace is None or meter.deadline == math.inf:
             return
-        needed = prompt_tokens * self._pace.read_seconds
+        needed = prompt_tokens * self._pace.read_seconds + self._pace.step(1)
         if needed >= meter.seconds_left:
             raise LimitError(
                 "seconds",
                 f"the deadline is too short: {self.name} takes about {needed:.2g} s on this machine to read the "
-                f"{prompt_tokens} tokens of this prompt, and {meter.seconds_left:.2g} s are left; allow at least "
-                f"{needed + 2 * self._pace.step(1):.2g} s",
+                f"{prompt_tokens} tokens of this prompt and begin an answer, and {meter.seconds_left:.2g} s are left; "
+                f"allow at least {needed + 4 * self._pace.step(1):.2g} s",
             )
 
     async def aclose(self) -> None:

@@ -36,13 +36,15 @@ class Form:
 
     ``think`` and ``answer`` are the instructions with and without reasoning. ``shown`` is a question with its worked
     answer and its bare one, for models so small that an example tells them more than words do: it makes their reasoning
-    several times shorter. ``cue`` is what the model is made to begin its conclusion with, and ``request`` how it is
-    asked for it where an engine cannot continue a given beginning. ``tokens`` is what a conclusion may take.
+    several times shorter. ``cue`` is what the model is made to begin its conclusion with, ``bare_cue`` the same where
+    there was no reasoning before, and ``request`` how it is asked for it where an engine cannot continue a given
+    beginning. ``tokens`` is what a conclusion may take.
     """
 
     think: str
     answer: str
     cue: str
+    bare_cue: str
     request: str
     tokens: int
     shown: tuple[str, str, str] | None = None
@@ -121,6 +123,7 @@ FORMS = {
         think="Think step by step, briefly. End with the answer in \\boxed{}.",
         answer="Reply with only the answer in \\boxed{}.",
         cue="\n\nThe answer is \\boxed{",
+        bare_cue="\\boxed{",
         request="Time is up. Reply with only your final answer in \\boxed{}.",
         tokens=24,
         shown=(
@@ -133,10 +136,11 @@ FORMS = {
         think="Reply with the complete Python code in one code block.",
         answer="Reply with the complete Python code in one code block.",
         cue="\n\n```python\n",
+        bare_cue="```python\n",
         request="Time is up. Reply with only the complete Python code in one code block.",
         tokens=192,
     ),
-    AnswerForm.TEXT: _Text(think="", answer="", cue="", request="", tokens=0),
+    AnswerForm.TEXT: _Text(think="", answer="", cue="", bare_cue="", request="", tokens=0),
 }
 
 

@@ -93,7 +93,7 @@ class LanguageSession:
         return self.timing.reserve(width)
 
     async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
-        depth, leases = self._leases_for(expansion, self._depth(expansion), meter)
+        depth, leases = self._leases_for(expansion, self._depth(expansion, meter), meter)
         if expansion.parent is None:  # a continuation is no new line of thought: others are dropped for it
             meter.observe(width=len(leases))
         work = list(zip(expansion.ids, leases, strict=False))
@@ -116,8 +116,11 @@ class LanguageSession:
         state = replace(self._start(expansion), lease=lease)
         return replace(expansion.parent, id=id, parent=expansion.parent.id, reason="length", state=state)
 
-    def _depth(self, expansion: Expansion) -> int:
+    def _depth(self, expansion: Expansion, meter: Meter) -> int:
+        """The tokens to grow by: as asked, as the context has room, and none where there is no time for a few."""
         depth = DEFAULT_DEPTH if expansion.units is None else expansion.units
+        if self.timing.depth(meter, len(expansion.ids)) < LEAST_DEPTH:
+            return 0
         if self.traits.context_length is not None:
             used = (self.prompt_tokens or 0) + (expansion.parent.depth if expansion.parent else 0)
             depth = min(depth, self.traits.context_length - used - self.form.tokens - len(self.form.cue))
@@ -215,6 +218,7 @@ class LanguageSession:
                 async for piece in generation:
                     choice = choices[piece.index]
                     choice.add(piece)
+                    self.timing.unread = 0
                     leases[piece.index].charge(
                         role,
                         tokens=piece.tokens,
@@ -331,7 +335,7 @@ class LanguageSession:
         """The prompt that has the trajectory conclude, and the words that were put into the model's mouth."""
         messages = (*(self.direct if state.direct else self.messages), *state.revises)
         if EngineCapability.PREFIX in self.traits.capabilities:
-            cue = self.form.cue if trajectory.text else self.form.cue.lstrip()
+            cue = self.form.cue if trajectory.text else self.form.bare_cue
             if (tag := open_thinking(trajectory.text)) is not None:
                 cue = f"\n{tag}{cue}"
             return Prompt(messages, (*state.spans, Span(cue))), cue

@@ -23,19 +23,20 @@ LEARNING = 0.1  # the weight of what was just seen in a running mean
 class Habits:
     """What was learned of a model while using it, shared by its sessions: running means, first values as priors."""
 
-    depth: float = 96.0  # tokens of a finished chain of thought
+    depth: float = 48.0  # tokens of a finished chain of thought
     conclusion: float = 6.0  # tokens of a conclusion
     call_seconds: float = 0.05  # of a conclusion, where no pace is known
 
 
 class Timing:
-    """What a session on one question expects of time."""
+    """What a session on one question expects of time. ``unread`` counts the tokens of its prompt still to be read."""
 
-    def __init__(self, traits: EngineTraits, form: Form, pace: Pace | None, habits: Habits) -> None:
+    def __init__(self, traits: EngineTraits, form: Form, pace: Pace | None, habits: Habits, unread: int = 0) -> None:
         self.traits = traits
         self.form = form
         self.pace = pace
         self.habits = habits
+        self.unread = unread
         self._depths: list[int] = []
 
     def finished(self, tokens: int) -> None:
@@ -70,11 +71,17 @@ class Timing:
         hopeless = self.reserve(1).seconds + 0.5 * depth * self.pace.step(1) > left
         return 0 if self._depths and hopeless else 1
 
+    def depth(self, meter: Meter, width: int) -> float:
+        """How deep so many trajectories can become before they have to be concluded; may be infinite."""
+        if self.pace is None:
+            return math.inf
+        return (meter.seconds_left - self.reserve(width).seconds) / self.pace.step(width)
+
     def reserve(self, width: int) -> Reserve:
-        """What concluding so many trajectories takes."""
+        """What concluding so many trajectories takes, and reading the prompt where that has not begun."""
         if self.form.tokens == 0:
             return Reserve(0.0, 0)
         if self.pace is None:
             return Reserve(self.habits.call_seconds, self.form.tokens)
-        cue = len(self.form.cue) / 3 * self.pace.read_seconds * width
-        return Reserve(cue + (self.habits.conclusion + 2) * self.pace.step(width), self.form.tokens)
+        read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds
+        return Reserve(read + (self.habits.conclusion + 1) * self.pace.step(width), self.form.tokens)

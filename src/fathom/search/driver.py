@@ -56,6 +56,7 @@ class Driver:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starved = False
+        self._begun = False
         self._stopped: StopReason | None = None
 
     def stop(self, reason: StopReason = StopReason.CANCELLED) -> None:
@@ -76,7 +77,8 @@ class Driver:
         search = self.search
         limit: StopReason | None = None
         while not (search.stopped or self._stopped):
-            limit = limit or self._limit()
+            if self._begun:  # what is asked for first is begun in any case, so that there is something to conclude
+                limit = limit or self._limit()
             if limit and not search.winding_down:
                 search.wind_down()
                 self.session.stop()
@@ -172,6 +174,7 @@ class Driver:
                 self.session.stop(action.ids)
                 self.session.drop([t for id in action.ids if (t := self.search.trajectories.get(id)) is not None])
                 return
+        self._begun = True
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
