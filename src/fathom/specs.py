@@ -8,8 +8,9 @@ fields are the options, with their types and defaults, and ``option`` adds what 
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast, get_type_hints
@@ -183,18 +184,28 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names to frozen dataclasses. ``what`` is the word for them in messages, e.g. ``"strategy"``."""
+    """Names to frozen dataclasses. ``what`` is the word for them in messages, e.g. ``"strategy"``.
 
-    def __init__(self, what: str) -> None:
+    ``modules`` register things when they are imported, which happens when the registry is first asked.
+    """
+
+    def __init__(self, what: str, modules: Sequence[str] = ()) -> None:
         self.what = what
-        self._entries: dict[str, Entry[T]] = {}
+        self._modules = list(modules)
+        self._registered: dict[str, Entry[T]] = {}
+
+    @property
+    def _entries(self) -> dict[str, Entry[T]]:
+        while self._modules:
+            importlib.import_module(self._modules.pop())
+        return self._registered
 
     def register(self, name: str, *, source: str = "") -> Callable[[type[T]], type[T]]:
         """Class decorator. The first line of the class's docstring becomes its summary; ``str`` writes its spec."""
 
         def add(build: type[T]) -> type[T]:
             summary = (build.__doc__ or "").strip().splitlines()[0].rstrip(".")
-            self._entries[name] = Entry(name, build, summary, source)
+            self._registered[name] = Entry(name, build, summary, source)
             if build.__str__ is object.__str__:
                 build.__str__ = lambda built: str(self.spec_of(cast(T, built)))  # type: ignore[method-assign]
             return build

@@ -10,8 +10,22 @@ from fathom.specs import Registry, Spec, option
 
 __all__ = ["JUDGES", "judge_option", "make_judge"]
 
-JUDGES: Registry[Verifier] = Registry("judge")
-"""Every judge by name; the modules of this package fill it."""
+_MODULES = (
+    "agreement",
+    "arithmetic",
+    "exact",
+    "function",
+    "json_schema",
+    "llm",
+    "logprob",
+    "prm",
+    "regex",
+    "self_certainty",
+    "unit_tests",
+)
+
+JUDGES: Registry[Verifier] = Registry("judge", [f"fathom.judges.{name}" for name in _MODULES])
+"""Every judge by name; the modules fill it."""
 
 
 def make_judge(value: Any) -> Verifier | None:
