@@ -14,7 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # The lock constrains what an extra may bring, so that each command installs only what it needs, at exactly one version.
 INSTALL      := $(PIP) install -qq --constraint requirements.lock
 DEMO_EXTRAS  := local
-TEST_EXTRAS  := local,serve,recursive,plot,dev
+TEST_EXTRAS  := local,serve,recursive,hf,embeddings,plot,dev
 BUILD_NEEDS  := pip hatchling editables
 # Held back: the version that machines without a GPU have a CPU-only wheel of; others bring gigabytes of CUDA libraries.
 HELD         := torch==2.13.0

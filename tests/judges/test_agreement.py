@@ -17,7 +17,7 @@ from fathom import Meter
 from fathom.errors import SpecError
 from fathom.judges.agreement import Agreement, closeness
 from fathom.judges.base import Candidate
-from fathom.judges.embedding import PACKAGE, LocalEmbedder
+from fathom.judges.embedding import LocalEmbedder
 from fathom.judges.registry import make_judge
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import ScriptedEngine
@@ -146,7 +146,6 @@ def test_options_that_make_no_sense_are_refused(spec: str) -> None:
 
 @pytest.mark.slow
 async def test_the_sentence_model_knows_meaning_from_wording() -> None:
-    pytest.importorskip(PACKAGE)
     texts = [
         "The company should be sold, since its debts outweigh its prospects.",
         "Sell the firm: it owes more than it can ever earn.",

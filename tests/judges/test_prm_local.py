@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
+import torch
+import transformers
+from safetensors import torch as safetensors
 
 from fathom import Budget, Meter
 from fathom.errors import ModelFileError
@@ -14,10 +18,6 @@ from fathom.judges.base import Candidate
 from fathom.judges.prm import PRM
 from fathom.judges.prm_local import LOCAL
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
-safetensors = pytest.importorskip("safetensors.torch")
 
 pytestmark = pytest.mark.slow
 
