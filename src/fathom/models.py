@@ -76,7 +76,7 @@ async def open_model(uri: str = "embedded", *, progress: Progress | None = None,
     if uri in CATALOGUE:
         from fathom.language.download import aobtain
 
-        return await _gguf(os.fspath(await aobtain(uri, progress=progress)), **options)
+        return await _gguf(os.fspath(await aobtain(uri, progress=progress)), name=uri, **options)
     if colon and rest and scheme in KINDS:
         try:
             return await KINDS[scheme].opener(rest, **options)
@@ -88,12 +88,14 @@ async def open_model(uri: str = "embedded", *, progress: Progress | None = None,
     raise UnknownModel(one_of("model", uri, ["embedded", *CATALOGUE, *forms]))
 
 
-async def _gguf(path: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:
+async def _gguf(
+    path: str, *, form: str = "short", sampling: Sampling | None = None, name: str | None = None, **options: Any
+) -> Reasoner:
     from fathom.language.engines.gguf import open_gguf
     from fathom.language.model import LanguageModel
 
     engine = await asyncio.to_thread(open_gguf, path, **options)
-    return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
+    return await _prepared(LanguageModel(engine, form=form, sampling=sampling, name=name))
 
 
 async def _prepared(model: LanguageModel) -> LanguageModel:

@@ -18,7 +18,6 @@ from fathom.judges.base import Candidate
 from fathom.judges.prm import PRM
 from fathom.judges.prm_local import LOCAL
 
-
 pytestmark = pytest.mark.slow
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }} [end]{% endfor %}"

@@ -30,13 +30,20 @@ class LanguageModel:
     """An engine seen as a reasoner: depth is reasoning tokens, width is samples.
 
     ``form`` says what the answer is: a short result, code, or the whole text. ``sampling`` holds for all that is drawn;
-    what a search wants greedy is drawn at temperature 0.
+    what a search wants greedy is drawn at temperature 0. ``name`` is what receipts call it; by default as the engine
+    does.
     """
 
     def __init__(
-        self, engine: Engine, *, form: AnswerForm | str = AnswerForm.SHORT, sampling: Sampling | None = None
+        self,
+        engine: Engine,
+        *,
+        form: AnswerForm | str = AnswerForm.SHORT,
+        sampling: Sampling | None = None,
+        name: str | None = None,
     ) -> None:
         self.engine = engine
+        self.name = name or engine.traits.model
         if form not in tuple(AnswerForm):
             raise UsageError(one_of("answer form", form, tuple(AnswerForm)))
         self.form = AnswerForm(form)
@@ -50,13 +57,9 @@ class LanguageModel:
 
     def using(self, *, form: AnswerForm | str | None = None, sampling: Sampling | None = None) -> LanguageModel:
         """The same model with another answer form or sampling; the engine and what was learned are shared."""
-        other = LanguageModel(self.engine, form=form or self.form, sampling=sampling or self.sampling)
+        other = LanguageModel(self.engine, form=form or self.form, sampling=sampling or self.sampling, name=self.name)
         other._habits, other._pace, other._warm = self._habits, self._pace, self._warm
         return other
-
-    @property
-    def name(self) -> str:
-        return self.engine.traits.model
 
     @property
     def capabilities(self) -> frozenset[Capability]:
