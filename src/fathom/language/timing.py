@@ -16,6 +16,7 @@ from fathom.reasoner import Reserve
 __all__ = ["Habits", "Timing"]
 
 UNLIMITED = 1 << 20
+SLACK = 1.3  # short readings cost more a token than the long one that was measured
 LEARNING = 0.1  # the weight of what was just seen in a running mean
 
 
@@ -84,4 +85,5 @@ class Timing:
         if self.pace is None:
             return Reserve(self.habits.call_seconds, self.form.tokens)
         read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds
-        return Reserve(read + (self.habits.conclusion + 1) * self.pace.step(width), self.form.tokens)
+        steps = (self.habits.conclusion + 1) * self.pace.step(width)
+        return Reserve(SLACK * (read + steps) + self.pace.step(width), self.form.tokens)  # a step may be under way

@@ -48,7 +48,7 @@ class Driver:
         self.session = session
         self.problem = problem
         self.meter = meter
-        self.growing = 0
+        self._out: set[int] = set()  # the trajectories that are growing
         self._limited = bool(meter.limits)
         self._observe = observe
         self._judges: list[tuple[Verifier, Verifier]] = []  # as the search names them, and bound to this run
@@ -58,6 +58,11 @@ class Driver:
         self._starved = False
         self._begun = False
         self._stopped: StopReason | None = None
+
+    @property
+    def growing(self) -> int:
+        """How many trajectories are growing now."""
+        return len(self._out)
 
     def stop(self, reason: StopReason = StopReason.CANCELLED) -> None:
         """End the run now, with the best so far."""
@@ -81,7 +86,7 @@ class Driver:
                 limit = limit or self._limit()
             if limit and not search.winding_down:
                 search.wind_down()
-                self.session.stop()
+                self.session.stop(frozenset(self._out))  # what is concluding already goes on
                 await self._settle()
                 self._tell()
             for action in search.ask(self._room()):
@@ -164,7 +169,7 @@ class Driver:
         work: Coroutine[None, None, None]
         match action:
             case Grow():
-                self.growing += len(action.ids)
+                self._out.update(action.ids)
                 work = self._grow(action)
             case Conclude():
                 work = self._conclude(action)
@@ -201,13 +206,13 @@ class Driver:
         async with aclosing(self.session.expand(expansion, self.meter)) as grown:
             async for trajectory in grown:
                 out.discard(trajectory.id)
-                self.growing -= 1
+                self._out.discard(trajectory.id)
                 self._put(trajectory)
         self._lose(out)
 
     def _lose(self, ids: set[int]) -> None:
         if ids:
-            self.growing -= len(ids)
+            self._out -= ids
             self._put(Lost(tuple(sorted(ids))))
 
     async def _conclude(self, action: Conclude) -> None:
