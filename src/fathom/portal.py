@@ -32,7 +32,7 @@ def submit(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
 
 
 def call(work: Coroutine[Any, Any, T]) -> T:
-    """Run work on the portal's loop and wait for it. Interrupted, it cancels the work and waits for its end."""
+    """Run work on the portal's loop and wait for it. Interrupted, it cancels the work and raises at once."""
     future = submit(work)
     try:
         return future.result()
