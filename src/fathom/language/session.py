@@ -139,8 +139,8 @@ class LanguageSession:
         before = expansion.parent.depth if expansion.parent else 0
         size = self.traits.bytes_per_token * ((self.prompt_tokens or 0) + before + depth)
         leases: list[Lease] = []
-        while len(leases) < n and meter.fits(size):
-            calls = (depth > 0) + (reserve > 0)
+        calls = (depth > 0) + (reserve > 0)
+        while len(leases) < n and (size == 0 or meter.fits(size)):
             lease = meter.lease(
                 depth + reserve, calls=calls, prompt_tokens=self.prompt_tokens or 0, price=self.traits.price
             )

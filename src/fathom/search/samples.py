@@ -111,8 +111,9 @@ class SampleSearch(Search):
 
     def _spokesman(self, key: str) -> int:
         """The trajectory that speaks for an answer: a finished one if there is one, else the first that gave it."""
-        having = [id for id in self.settled if self.trajectories[id].key == key]
-        return next((id for id in having if self.trajectories[id].finished), having[0])
+        having = (id for id in self.settled if self.trajectories[id].key == key)
+        first = next(having)
+        return next((id for id in (first, *having) if self.trajectories[id].finished), first)
 
     @property
     def confidence(self) -> float:

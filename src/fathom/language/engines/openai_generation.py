@@ -135,8 +135,9 @@ class OpenAIGeneration:
     async def __aexit__(self, *exc: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for index in range(self.request.n):
-            self.cancel(index)
+        for index, still in enumerate(self._open):
+            if still:
+                self.cancel(index)
         if self._tasks:
             for task in self._tasks:
                 task.cancel()
