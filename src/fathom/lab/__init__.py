@@ -4,10 +4,10 @@
 ``replay`` plays a strategy on them, ``scoring`` plays all of them at once, ``sweep`` fills the store.
 """
 
+from importlib.util import find_spec
+
 from fathom.errors import MissingDependency
 
-try:
-    import numpy as _numpy  # noqa: F401
-    import scipy as _scipy  # noqa: F401
-except ImportError as error:
-    raise MissingDependency(error.name or "scipy", "lab", "the lab") from error
+for _package in ("numpy", "scipy"):
+    if find_spec(_package) is None:
+        raise MissingDependency(_package, "lab", "the lab")

@@ -1,0 +1,110 @@
+"""What the lab keeps: the terms of a sweep, its questions, its trajectories, verdicts on them, and outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["GREEDY", "UNLIMITED", "Asked", "Outcome", "SweepInfo", "Terms", "Verdicts", "Written"]
+
+GREEDY = -1
+"""The sample number of a question's greedy trajectory."""
+UNLIMITED = -1
+"""The depth of trajectories that may think as long as the model's own limit allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a sweep was made under: trajectories made under other terms do not belong with it.
+
+    ``model_hash`` is the sha256 of the model's file where it has one, ``engine`` its name and version; ``sampling`` and
+    ``prompts`` say in full how it was asked; ``dataset_hash`` is the sha256 over all questions in their order.
+    """
+
+    model: str
+    model_hash: str
+    engine: str
+    sampling: str
+    prompts: str
+    dataset: str
+    dataset_hash: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as it was asked, and its right answer where the dataset has one."""
+
+    number: int
+    name: str
+    prompt: str
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A trajectory as it is kept.
+
+    ``question`` is the question's number, ``depth`` the limit on its reasoning (``UNLIMITED`` for the model's own),
+    ``sample`` its number (``GREEDY`` for the greedy one). ``steps`` counts the units of depth that it took (tokens or
+    supervision steps) and ``conclusion`` the tokens of its conclusion; ``prompt_tokens`` is the length of its prompt,
+    ``seconds`` the time from the start of its run until it was over, with all that ran beside it. ``score`` is the
+    dataset's, in [0, 1], 1 for right, None where nothing could be scored. ``logprob`` is the mean over its tokens,
+    ``value`` the model's own estimate. The other fields are those of ``fathom.records.Trajectory``.
+    """
+
+    question: int
+    depth: int
+    sample: int
+    key: str
+    parsed: bool
+    finished: bool
+    score: float | None
+    steps: int
+    conclusion: int = 0
+    prompt_tokens: int = 0
+    seconds: float = 0.0
+    logprob: float | None = None
+    value: float | None = None
+    seed: int = 0
+    reason: str = "stop"
+    answer: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """A judge's word on one trajectory."""
+
+    question: int
+    depth: int
+    sample: int
+    judge: str
+    score: float
+    passed: bool | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a strategy that was run live came to on one question; ``strategy`` and ``budget`` are written as specs."""
+
+    question: int
+    strategy: str
+    budget: str
+    answer: str
+    score: float
+    confidence: float
+    stopped: str
+    spent: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepInfo:
+    """A sweep in a store. ``facts`` are what else is known of it: the model's parameters, its pace, its price."""
+
+    id: int
+    name: str
+    terms: Terms
+    facts: Mapping[str, Any]
