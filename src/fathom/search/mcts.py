@@ -25,12 +25,15 @@ from fathom.records import Trajectory
 from fathom.search.base import STRATEGIES, Action, Grow, Lost, Strategy, Terms
 from fathom.search.judged import JudgedSearch, refuse_comparing
 from fathom.search.samples import agreed_width
+from fathom.search.thompson import BetaArms
 from fathom.specs import option
 
 __all__ = ["BranchingTree", "Mcts"]
 
 Posterior = Literal["beta", "gaussian"]
 ROOT = -1
+MANY = 16
+"""Children from which on they compete as arms of one Thompson sampler; to draw for a few of them costs less."""
 
 
 @STRATEGIES.register("mcts", source="arXiv 2503.04412")
@@ -136,8 +139,7 @@ class _Scores:
 class BranchingTree:
     """Adaptive branching by itself: which answer to expand, and what its scores do to the choices after it.
 
-    ``select`` draws once for every child on its way down; nothing else in it depends on the size of the tree. Answers
-    are named by ids, the root by ``ROOT``; inside, nodes are counted, and the root is the first.
+    Answers are named by ids, the root by ``ROOT``; inside, nodes are counted, and the root is the first.
     """
 
     def __init__(self, rng: random.Random, posterior: Posterior = "beta") -> None:
@@ -150,6 +152,8 @@ class BranchingTree:
         self.score: list[float] = []
         self.made = _Scores()  # of the answers made at the node
         self.below = _Scores()  # of the node itself and of all beneath it
+        self.arms: dict[int, BetaArms] = {}  # the children of nodes that have many
+        self.stale: dict[int, set[int]] = {}  # those of them of which more is known than their arms tell
         self.expected = 0  # answers that are on their way
         self._add(ROOT, -1)
 
@@ -174,9 +178,23 @@ class BranchingTree:
             beneath = draw(n[node] - (node > 0), total[node] - own, squares[node] - own * own)
             if draw(made.n[node], made.total[node], made.squares[node]) >= beneath:
                 break
-            drawn = [draw(n[child], total[child], squares[child]) for child in children]
-            node = children[drawn.index(max(drawn))]
+            if len(children) >= MANY and self.posterior == "beta":
+                node = self._contest(node)
+            else:
+                drawn = [draw(n[child], total[child], squares[child]) for child in children]
+                node = children[drawn.index(max(drawn))]
         return self.ids[node]
+
+    def _contest(self, node: int) -> int:
+        """The child with the largest draw, without drawing for all of them."""
+        arms = self.arms.get(node)
+        if arms is None:
+            arms = self.arms[node] = BetaArms(self.random)
+            self.stale[node] = set(self.children[node])
+        for child in self.stale[node]:
+            arms.put(child, *_beta(self.below.n[child], self.below.total[child]))
+        self.stale[node].clear()
+        return arms.choose()
 
     def expect(self, id: int, parent: int) -> None:
         """An answer is being made from another one, or from the root."""
@@ -192,7 +210,7 @@ class BranchingTree:
         self.made.settle(self.parent[node], score)
         while node >= 0:
             self.below.settle(node, score)
-            node = self.parent[node]
+            node = self._noted(node)
 
     def forget(self, id: int) -> None:
         """Nothing came of an answer that was on its way."""
@@ -200,14 +218,22 @@ class BranchingTree:
         self._count(self.node_of[id], -1)
 
     def _count(self, node: int, change: int) -> None:
-        self.made.n[self.parent[node]] += change
+        self.below.n[node] += change
+        node = self.parent[node]
+        self.made.n[node] += change
         while node >= 0:
             self.below.n[node] += change
-            node = self.parent[node]
+            node = self._noted(node)
+
+    def _noted(self, node: int) -> int:
+        """The parent of a node about which something new is known."""
+        parent = self.parent[node]
+        if parent in self.stale:
+            self.stale[parent].add(node)
+        return parent
 
     def _beta(self, n: int, total: float, squares: float) -> float:
-        """From the posterior under Jeffreys' prior, Beta(½, ½), a score counting as that much of a success."""
-        return self.random.betavariate(0.5 + total, 0.5 + max(0.0, n - total))
+        return self.random.betavariate(*_beta(n, total))
 
     def _gaussian(self, n: int, total: float, squares: float) -> float:
         """The mean, from the normal-inverse-gamma posterior; prior: mean ½ and variance 0.1, each worth one score.
@@ -220,3 +246,8 @@ class BranchingTree:
         scale = (0.1 + spread + n / kappa * (mean - 0.5) ** 2) / 2
         variance = scale / self.random.gammavariate(nu / 2, 1.0)
         return self.random.gauss((0.5 + total) / kappa, math.sqrt(variance / kappa))
+
+
+def _beta(n: int, total: float) -> tuple[float, float]:
+    """The posterior under Jeffreys' prior, Beta(½, ½), a score counting as that much of a success."""
+    return 0.5 + total, 0.5 + max(0.0, n - total)
