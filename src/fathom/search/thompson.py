@@ -1,12 +1,12 @@
 """Thompson sampling over many arms, with exactly its law, for the cost of a few draws a choice.
 
 At every choice each arm's posterior is drawn from, and the largest draw wins. Nearly all draws cannot win, and need
-not be made. Over a bar t the density of Beta(a, b) lies under c·(1 − x)^(b − 1), whose mass there is q = c·(1 − t)^b / b.
-So an arm can sleep: its draws stay under the bar until, after a geometric number of choices with the chance q, one must
-be looked at. That one is drawn from the envelope and accepted by the ratio of the densities (rejection; Devroye,
-Non-Uniform Random Variate Generation, 1986, II.3). The largest of those over the bar wins; where there is none, which
-is rare, all arms are drawn once more on condition that they stay under it. An arm of which more is known sleeps anew:
-the draws of different choices are independent, so nothing is owed to the past.
+not be made. Over a bar t the density of Beta(a, b) lies under c·(1 − x)^(b − 1), with the mass q = c·(1 − t)^b / b
+there. So an arm can sleep: its draws stay under the bar until, after a geometric number of choices with the chance q,
+one must be looked at. That one is drawn from the envelope and accepted by the ratio of the densities (rejection;
+Devroye, Non-Uniform Random Variate Generation, 1986, II.3). The largest of those over the bar wins; where there is
+none, which is rare, all arms are drawn once more on condition that they stay under it. An arm of which more is known
+sleeps anew: the draws of different choices are independent, so nothing is owed to the past.
 """
 
 from __future__ import annotations
