@@ -19,8 +19,8 @@ from fathom.language.engines.base import Engine, EngineTraits, Generation, Pace,
 from fathom.language.engines.llama import CONTEXT, WIDTH, LlamaEngine
 from fathom.language.engines.llama_c import Unsupported, import_library
 from fathom.language.engines.llama_model import check_file
-from fathom.language.engines.llama_sampling import complete
 from fathom.language.engines.openai import OpenAIEngine
+from fathom.language.engines.sampling import complete
 
 __all__ = ["LlamaServerEngine", "open_gguf"]
 

@@ -8,7 +8,6 @@ are those of the model itself: over the whole vocabulary at temperature 1, befor
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import math
 
 import numpy as np
@@ -17,10 +16,9 @@ from numpy.typing import NDArray
 from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library, TokenData, TokenDataArray
 from fathom.language.engines.llama_grammar import Grammar
+from fathom.language.engines.sampling import complete
 
-__all__ = ["Candidates", "Sampler", "complete", "logprob", "top_logprobs"]
-
-_DEFAULTS = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "min_p": 0.0}
+__all__ = ["Candidates", "Sampler", "logprob", "top_logprobs"]
 
 _LARGEST_SEED = 2**32 - 1  # which llama.cpp takes for "any"
 
@@ -76,12 +74,6 @@ class Sampler:
             self._lib.llama_sampler_free(self._chain)
             self._chain = None
         self._grammar = None
-
-
-def complete(sampling: Sampling) -> Sampling:
-    """With what it leaves open: temperature 0.7, top-p 0.95, top-k 40, no min-p."""
-    given = {name: value for name in _DEFAULTS if (value := getattr(sampling, name)) is not None}
-    return dataclasses.replace(sampling, **{**_DEFAULTS, **given})
 
 
 def _chain(library: Library, sampling: Sampling, n_vocab: int, seed: int, window: int) -> list[int]:

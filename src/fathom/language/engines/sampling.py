@@ -1,0 +1,17 @@
+"""What engines that draw tokens themselves take where a request leaves its sampling open."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fathom.language.engines.base import Sampling
+
+__all__ = ["complete"]
+
+_DEFAULTS = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "min_p": 0.0}
+
+
+def complete(sampling: Sampling) -> Sampling:
+    """With what it leaves open: temperature 0.7, top-p 0.95, top-k 40, no min-p."""
+    given = {name: value for name in _DEFAULTS if (value := getattr(sampling, name)) is not None}
+    return dataclasses.replace(sampling, **{**_DEFAULTS, **given})
