@@ -1,0 +1,55 @@
+"""``fathom serve``: the gateway and its playground."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["serve"]
+
+
+def serve(
+    config: Annotated[Path | None, typer.Argument(help="A TOML file; without it, one model is served locally.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="A name or URI to serve; may be given several times.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen at.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.")] = None,
+) -> None:
+    """Serve models to any OpenAI client, thinking to a deadline, with a playground page.
+
+    [bold]Examples[/bold]
+
+    fathom serve
+
+    fathom serve gateway.toml --port 9000
+    """
+    import msgspec
+
+    from fathom.serve.config import Config, ModelEntry, check, read_config
+    from fathom.serve.server import Server
+
+    settings = read_config(config) if config is not None else Config()
+    if model:
+        settings = msgspec.structs.replace(settings, models={_short(uri): ModelEntry(uri=uri) for uri in model})
+    settings = msgspec.structs.replace(
+        settings, host=host or settings.host, port=settings.port if port is None else port
+    )
+    check(settings)
+
+    async def run() -> None:
+        async with Server(settings) as server:
+            print(f"Serving {', '.join(settings.models)} at {server.url}", flush=True)
+            await server.serve()
+
+    asyncio.run(run())
+
+
+def _short(uri: str) -> str:
+    """What clients call a model that was given by its URI."""
+    scheme, colon, rest = uri.partition(":")
+    name = (rest if colon else scheme).partition("@")[0]
+    return Path(name).stem if scheme == "gguf" else name

@@ -1,0 +1,173 @@
+"""``POST /v1/chat/completions``: plain or thought over, whole or streamed, in OpenAI's form."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from aiohttp import web
+
+from fathom.budget import Meter
+from fathom.language.choice import Choice
+from fathom.language.engines.base import Finish, Piece
+from fathom.records import Result, Update
+from fathom.serve import thinking
+from fathom.serve.asking import Ask, ask_of, options_of
+from fathom.serve.gateway import Gateway
+from fathom.serve.models import choose
+from fathom.serve.plain import Plain
+from fathom.serve.refusal import refused
+from fathom.serve.replies import Events, json_reply, new_id, now
+from fathom.serve.wire import (
+    ChatChunk,
+    ChatCompletion,
+    ChatRequest,
+    ChunkChoice,
+    Delta,
+    ReplyChoice,
+    ReplyMessage,
+    Report,
+    Usage,
+)
+
+__all__ = ["complete"]
+
+FINISHES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "length"}
+
+
+async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
+    """Answer a chat. Raises FathomError where the reply has not begun."""
+    client = gateway.keys.client_of(request.headers)
+    said = await gateway.read(request, ChatRequest)
+    served = choose(gateway.models, said.model)
+    ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
+    meter = Meter(ask.budget)
+    async with gateway.visit(client, ask, meter):
+        if said.stream:
+            usage = said.stream_options is not None and said.stream_options.include_usage
+            return await _stream(gateway, request, ask, meter, usage)
+        reply = await (_think(gateway, ask, meter) if ask.strategy else _plain(gateway, ask, meter))
+        return json_reply(reply)
+
+
+async def _plain(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
+    plain = Plain(ask, meter, stream=False, most_seconds=gateway.config.limits.seconds)
+    async with aclosing(plain.pieces()) as pieces:
+        async for _ in pieces:
+            pass
+    choices = [
+        ReplyChoice(
+            index,
+            ReplyMessage("assistant", "".join(choice.text), "".join(choice.reasoning) or None),
+            FINISHES[choice.finish or Finish.CANCELLED],
+        )
+        for index, choice in enumerate(plain.choices)
+    ]
+    return _completion(ask, choices, _usage(plain), plain.report)
+
+
+async def _think(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
+    run = await thinking.prepare(ask, meter)
+    result = await thinking.think(run, gateway.config.limits.seconds)
+    message = ReplyMessage("assistant", thinking.content_of(result))
+    report = thinking.report_of(result, ask)
+    return _completion(ask, [ReplyChoice(0, message, "stop")], thinking.usage_of(result), report)
+
+
+def _completion(ask: Ask, choices: list[ReplyChoice], usage: Usage, report: Report) -> ChatCompletion:
+    return ChatCompletion(new_id("chatcmpl"), "chat.completion", now(), ask.served.id, choices, usage, report)
+
+
+def _usage(plain: Plain) -> Usage:
+    spent = plain.meter.spent
+    thought = sum(_thought(choice) for choice in plain.choices)
+    return Usage.of(spent.prompt_tokens, spent.reused_tokens, spent.tokens, spent.tokens - thought)
+
+
+def _thought(choice: Choice) -> int:
+    """Tokens of the model's own reasoning, by its share of the characters: servers do not count them apart."""
+    said, thought = sum(map(len, choice.text)), sum(map(len, choice.reasoning))
+    return round(choice.tokens * thought / (said + thought)) if thought else 0
+
+
+class _Chunks:
+    """The events of one streamed completion."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.id, self.created, self.model = new_id("chatcmpl"), now(), ask.served.id
+
+    def __call__(
+        self,
+        delta: Delta | None = None,
+        index: int = 0,
+        finish: str | None = None,
+        usage: Usage | None = None,
+        report: Report | None = None,
+    ) -> ChatChunk:
+        choices = [] if delta is None else [ChunkChoice(index, delta, finish)]
+        return ChatChunk(self.id, "chat.completion.chunk", self.created, self.model, choices, usage, report)
+
+
+async def _stream(
+    gateway: Gateway, request: web.BaseRequest, ask: Ask, meter: Meter, include_usage: bool
+) -> web.StreamResponse:
+    events, chunk = Events(request, {}), _Chunks(ask)
+    try:
+        if ask.strategy is None:
+            usage = await _stream_plain(gateway, ask, meter, events, chunk)
+        else:
+            usage = await _stream_thinking(gateway, ask, meter, events, chunk)
+    except Exception as error:
+        if isinstance(error, ConnectionResetError):
+            raise
+        return await events.fail(refused(error, ask.served.masks))
+    if include_usage:
+        await events.send(chunk(usage=usage))
+    return await events.end()
+
+
+async def _stream_plain(gateway: Gateway, ask: Ask, meter: Meter, events: Events, chunk: _Chunks) -> Usage:
+    plain = Plain(ask, meter, stream=True, most_seconds=gateway.config.limits.seconds)
+    spoken: set[int] = set()
+    async with aclosing(plain.pieces()) as pieces:
+        async for piece in pieces:
+            if piece.text or piece.reasoning:
+                role = None if piece.index in spoken else "assistant"
+                spoken.add(piece.index)
+                await events.send(chunk(_delta(piece, role), piece.index))
+    for index, choice in enumerate(plain.choices):
+        last = plain.report if index == ask.n - 1 else None
+        finish = FINISHES[choice.finish or Finish.CANCELLED]
+        await events.send(chunk(Delta(), index, finish, report=last))
+    return _usage(plain)
+
+
+def _delta(piece: Piece, role: str | None) -> Delta:
+    return Delta(role, piece.text or None, piece.reasoning or None)
+
+
+async def _stream_thinking(gateway: Gateway, ask: Ask, meter: Meter, events: Events, chunk: _Chunks) -> Usage:
+    """How the search stands goes out as reasoning, which ordinary clients show apart or not at all."""
+    run = await thinking.prepare(ask, meter)
+    result: Result | None = None
+    async with aclosing(thinking.watch(run, gateway.config.limits.seconds)) as updates:
+        async for update in updates:
+            if update.final is not None:
+                result = update.final
+                break
+            role = None if events.begun else "assistant"
+            delta = Delta(role, reasoning_content=thinking.in_words(update))
+            await events.send(chunk(delta, report=_standing(update)))
+    assert result is not None, "the last update has the result"
+    role = None if events.begun else "assistant"
+    await events.send(chunk(Delta(role, thinking.content_of(result))))
+    await events.send(chunk(Delta(), finish="stop", report=thinking.report_of(result, ask)))
+    return thinking.usage_of(result)
+
+
+def _standing(update: Update) -> Report:
+    return Report(
+        answer=update.answer,
+        confidence=round(update.confidence, 4),
+        candidates=update.candidates,
+        running=update.running,
+    )

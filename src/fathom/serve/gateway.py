@@ -1,0 +1,87 @@
+"""What all requests share: the configuration, the opened models, the keys, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from fathom.budget import Meter
+from fathom.serve.asking import Ask
+from fathom.serve.config import Config
+from fathom.serve.gate import Gate
+from fathom.serve.keys import Keys
+from fathom.serve.limits import Client
+from fathom.serve.models import Served
+from fathom.serve.refusal import Refused
+
+__all__ = ["Gateway"]
+
+T = TypeVar("T")
+
+_DECODERS: dict[type, msgspec.json.Decoder[object]] = {}
+
+
+class Gateway:
+    """One worker's state."""
+
+    def __init__(self, config: Config, models: Mapping[str, Served]) -> None:
+        self.config = config
+        self.models = models
+        self.keys = Keys(config.keys)
+        self.gate = Gate(config.limits.concurrent, config.limits.queue)
+
+    async def read(self, request: web.BaseRequest, kind: type[T]) -> T:
+        """The body of a request, checked. Raises Refused."""
+        if request.content_type != "application/json":
+            raise Refused(415, "send JSON, with Content-Type: application/json", code="unsupported_media_type")
+        try:
+            raw = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            most = self.config.limits.body_bytes
+            raise Refused(413, f"the body is larger than {most} bytes", code="body_too_large") from None
+        try:
+            return decoder(kind).decode(raw)
+        except msgspec.ValidationError as error:
+            raise _invalid(error) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from None
+
+    @asynccontextmanager
+    async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[None, None]:
+        """One request from its admission to its account."""
+        client.knock()
+        async with self.gate.enter(client, meter.seconds_left):
+            try:
+                yield
+            finally:
+                client.settle(meter.spent.tokens)
+
+    async def aclose(self) -> None:
+        for served in self.models.values():
+            await served.aclose()
+
+
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    found = _DECODERS.get(kind)
+    if found is None:
+        found = _DECODERS[kind] = msgspec.json.Decoder(kind)
+    return found  # type: ignore[return-value]
+
+
+def _invalid(error: msgspec.ValidationError) -> Refused:
+    """A refusal that names the parameter."""
+    message, _, path = str(error).partition(" - at `")
+    param = path.rstrip("`").removeprefix("$").removeprefix(".")
+    if message.startswith("Object contains unknown field"):
+        field = message.split("`")[1]
+        param = f"{param}.{field}" if param else field
+        return Refused(400, f"unknown parameter: {param}", code="unknown_parameter", param=param)
+    if message.startswith("Object missing required field"):
+        field = message.split("`")[1]
+        param = f"{param}.{field}" if param else field
+        return Refused(400, f"missing parameter: {param}", code="missing_parameter", param=param)
+    return Refused(400, f"{param or 'the body'}: {message}", code="invalid_value", param=param or None)

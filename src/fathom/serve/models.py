@@ -1,0 +1,84 @@
+"""The models that a gateway serves: opened once when it starts, shared by all requests, one engine for each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fathom.errors import UsageError, one_of
+from fathom.language.engines.base import Price, Sampling
+from fathom.language.model import LanguageModel
+from fathom.models import open_model
+from fathom.reasoner import Reasoner
+from fathom.serve.config import ModelEntry
+from fathom.serve.refusal import Refused
+
+__all__ = ["Served", "choose", "open_served"]
+
+
+class Served:
+    """A model under the name that clients use. ``masks`` are words of errors that clients need not see."""
+
+    def __init__(self, id: str, entry: ModelEntry, model: Reasoner) -> None:
+        self.id = id
+        self.entry = entry
+        self.model = model
+        self.created = int(time.time())
+        self.masks: dict[str, str] = {}
+        self._variants: dict[str, LanguageModel] = {}
+        if isinstance(model, LanguageModel):
+            model.name = id
+            upstream = getattr(model.engine, "upstream", None)
+            if upstream is not None:
+                self.masks[upstream.name] = f"the upstream of {id}"
+
+    def __repr__(self) -> str:
+        return f"Served({self.id!r})"
+
+    @property
+    def context_length(self) -> int | None:
+        return self.model.engine.traits.context_length if isinstance(self.model, LanguageModel) else None
+
+    def thinking(self, form: str, sampling: Sampling | None) -> Reasoner:
+        """The model as a search uses it."""
+        if not isinstance(self.model, LanguageModel):
+            if sampling is not None:
+                raise Refused(400, f"{self.id} has no sampling parameters", code="unsupported_parameter")
+            return self.model
+        variant = self._variants.get(form)
+        if variant is None:
+            variant = self._variants[form] = self.model.using(form=form)
+        if sampling is None:
+            return variant
+        from fathom.serve.asking import overlaid
+
+        return variant.using(sampling=overlaid(variant.sampling, sampling))
+
+    async def aclose(self) -> None:
+        await self.model.aclose()
+
+
+def choose(models: Mapping[str, Served], name: str) -> Served:
+    """The model of that name. Raises Refused (404)."""
+    found = models.get(name)
+    if found is None:
+        raise Refused(404, one_of("model", name, models), code="model_not_found", param="model")
+    return found
+
+
+async def open_served(id: str, entry: ModelEntry) -> Served:
+    """Open a model as its entry says. Raises what ``fathom.open`` raises."""
+    options: dict[str, Any] = {}
+    if entry.uri.startswith("openai:"):
+        options = {"api_key": os.environ[entry.api_key_env] if entry.api_key_env else None}
+        options |= {"timeout": entry.timeout} if entry.timeout else {}
+        options |= {"max_concurrency": entry.max_concurrency} if entry.max_concurrency else {}
+        if entry.price is not None:
+            options["price"] = Price(entry.price.prompt, entry.price.completion)
+    elif entry.api_key_env or entry.max_concurrency or entry.timeout or entry.price:
+        raise UsageError(f"models.{id}: api_key_env, price, timeout and max_concurrency go with openai: models only")
+    if entry.uri.startswith("recursive:"):
+        return Served(id, entry, await open_model(entry.uri, **options))
+    return Served(id, entry, await open_model(entry.uri, form=entry.form, **options))

@@ -1,0 +1,104 @@
+"""The plain completion: what the model itself answers, passed on as it comes.
+
+It goes to the engine and not through a search, since there is nothing to weigh: the prompt is sent as it is, and every
+piece can be shown at once. The budget holds all the same: tokens are leased, and at the deadline the text so far is the
+answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fathom.budget import Lease, Meter
+from fathom.errors import EngineError, NoAnswer
+from fathom.language.choice import Choice
+from fathom.language.engines.base import Finish, Generation, Piece, Prompt, Request, Sampling
+from fathom.language.model import LanguageModel
+from fathom.records import StopReason
+from fathom.search.driver import MARGIN
+from fathom.serve.asking import Ask
+from fathom.serve.wire import Report, spent_of
+
+__all__ = ["Plain"]
+
+_SAMPLING = Sampling()
+
+
+class Plain:
+    """One plain completion under way: ``async with``, then iterate over its pieces; ``choices`` is what came so far."""
+
+    def __init__(self, ask: Ask, meter: Meter, *, stream: bool, most_seconds: float) -> None:
+        assert isinstance(ask.served.model, LanguageModel)
+        self.ask = ask
+        self.meter = meter
+        self.engine = ask.served.model.engine
+        self.stream = stream or meter.budget.seconds is not None
+        self.choices = [Choice() for _ in range(ask.n)]
+        self.stopped = StopReason.EXHAUSTED
+        self._most_seconds = most_seconds
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """What comes, as it comes. Raises EngineError for a choice that failed, NoAnswer where nothing came in time."""
+        ask, meter = self.ask, self.meter
+        price = self.engine.traits.price
+        with meter.lease(ask.n * ask.max_tokens, price=price) as lease:
+            if lease.tokens < ask.n:
+                raise NoAnswer(f"the budget ({lease.refused}) leaves no token for an answer; allow more")
+            request = Request(
+                Prompt(ask.messages),
+                n=ask.n,
+                max_tokens=min(ask.max_tokens, lease.tokens // ask.n),
+                sampling=ask.sampling or _SAMPLING,
+                seed=ask.seed,
+                stream=self.stream,
+            )
+            meter.observe(width=ask.n)
+            async with self.engine.generate(request) as generation, self._until_deadline(generation):
+                async for piece in generation:
+                    self._take(piece, lease)
+                    yield piece
+        if not any(choice.text or choice.reasoning for choice in self.choices):
+            raise NoAnswer(f"the deadline came before the first token, after {meter.elapsed:.2f} s; allow more")
+
+    def _take(self, piece: Piece, lease: Lease) -> None:
+        choice = self.choices[piece.index]
+        choice.add(piece)
+        lease.charge(
+            "sample",
+            tokens=piece.tokens,
+            prompt_tokens=piece.prompt_tokens,
+            reused_tokens=piece.reused_tokens,
+            estimated_tokens=choice.tokens if piece.estimated and piece.finish else 0,
+            calls=piece.finish is not None,
+        )
+        self.meter.observe(depth=choice.tokens)
+        if piece.finish is Finish.FAILED:
+            raise piece.error or EngineError("the model failed")
+
+    @asynccontextmanager
+    async def _until_deadline(self, generation: Generation) -> AsyncGenerator[None, None]:
+        def end() -> None:
+            self.stopped = StopReason.DEADLINE
+            for index in range(self.ask.n):
+                generation.cancel(index)
+
+        left = min(self.meter.seconds_left - MARGIN, self._most_seconds - self.meter.elapsed)
+        timer = asyncio.get_running_loop().call_later(max(0.0, left), end)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @property
+    def report(self) -> Report:
+        """The receipt; the answer is what the reply itself says."""
+        return Report(
+            strategy="direct",
+            stopped=self.stopped.value,
+            model=self.ask.served.id,
+            limits=self.meter.limits,
+            seed=self.ask.seed,
+            spent=spent_of(self.meter.spent),
+        )

@@ -1,0 +1,92 @@
+"""The thoughtful answer: a search over many trajectories, which stands at a best answer from its first one on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from fathom.api import prepare_run
+from fathom.budget import Meter
+from fathom.errors import UsageError
+from fathom.language.prompts import visible
+from fathom.records import Problem, Result, Update
+from fathom.run import Run
+from fathom.serve.asking import Ask
+from fathom.serve.wire import Report, Usage
+
+__all__ = ["best_depth", "content_of", "in_words", "prepare", "report_of", "think", "usage_of", "watch"]
+
+
+async def prepare(ask: Ask, meter: Meter) -> Run:
+    """The run that answers; it is checked whole, and nothing is spent yet."""
+    seed = random.getrandbits(31) if ask.seed is None else ask.seed
+    if not 0 <= seed < 2**62:
+        raise UsageError("a seed lies between 0 and 2**62")
+    model = ask.served.thinking(ask.form, ask.sampling)
+    return await prepare_run(model, Problem.of(ask.messages), strategy=ask.strategy, budget=meter, seed=seed)
+
+
+async def think(run: Run, most_seconds: float) -> Result:
+    """Run to the end, or for so many seconds at most, after which the best so far is the answer."""
+    timer = asyncio.get_running_loop().call_later(most_seconds, run.stop)
+    try:
+        return await run.finish()
+    finally:
+        timer.cancel()
+
+
+async def watch(run: Run, most_seconds: float) -> AsyncGenerator[Update, None]:
+    """The same, with every better standing as it comes; the last one has ``final``."""
+    timer = asyncio.get_running_loop().call_later(most_seconds, run.stop)
+    last: tuple[object, ...] | None = None
+    try:
+        async with aclosing(run.updates()) as updates:
+            async for update in updates:
+                seen = (update.answer, update.confidence)
+                if update.final is not None or (update.answer is not None and seen != last):
+                    last = seen
+                    yield update
+    finally:
+        timer.cancel()
+
+
+def in_words(update: Update) -> str:
+    """How a search stands, in one line for people."""
+    votes = sum(candidate.votes for candidate in update.candidates)
+    leading = update.candidates[0].votes if update.candidates else 0
+    answer = " ".join((update.answer or "").split())
+    answer = answer if len(answer) <= 60 else answer[:59] + "…"
+    return f"{leading:g} of {votes:g} for {answer} ({update.confidence:.0%} sure), {update.running} thinking\n"
+
+
+def content_of(result: Result) -> str:
+    """What a chat client is shown: the whole text of the answer's trajectory, its thinking left out."""
+    return visible(result.text) or result.answer
+
+
+def best_depth(result: Result) -> int:
+    """Tokens of that trajectory."""
+    return next((t.depth for t in result.trajectories if t.text is result.text), 0)
+
+
+def usage_of(result: Result) -> Usage:
+    """All that was spent, in OpenAI's terms."""
+    spent = result.receipt.spent
+    return Usage.of(spent.prompt_tokens, spent.reused_tokens, spent.tokens, best_depth(result))
+
+
+def report_of(result: Result, ask: Ask) -> Report:
+    """The receipt, without what a client need not know of the upstream."""
+    report = Report.of(result.receipt)
+    report.model = ask.served.id
+    if report.notes and ask.served.masks:
+        report.notes = tuple(_masked(note, ask.served.masks) for note in report.notes)
+    return report
+
+
+def _masked(text: str, masks: Mapping[str, str]) -> str:
+    for secret, shown in masks.items():
+        text = text.replace(secret, shown)
+    return text
