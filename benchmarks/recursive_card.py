@@ -70,7 +70,7 @@ def card(name: str, checkpoint: Checkpoint, trained: str, then: str | None, meas
     kind = "stochastic" if config.stochastic else "deterministic"
     own = {**changes(config), **changes(training), "seed": training.seed}
     arguments = " ".join(
-        f"{key}={value}".lower() if isinstance(value, bool) else f"{key}={value}" for key, value in own.items()
+        f"--set {key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in own.items()
     )
     lines = [
         f"# {name}",
@@ -78,8 +78,7 @@ def card(name: str, checkpoint: Checkpoint, trained: str, then: str | None, meas
         f"Task `{checkpoint.task}`, {parameters:,} parameters ({kind}), seed {training.seed}, "
         f"{checkpoint.step:,} steps of batch {training.batch}, {trained}.",
         "",
-        f"- Command: `python benchmarks/recursive_train.py {checkpoint.task} --out runs/{name} "
-        f"--compile --set {arguments}`",
+        f"- Command: `fathom train {checkpoint.task} --out runs/{name} --compile {arguments}`",
         *([f"- Then: `{then}`"] if then else []),
         f"- Halting: threshold {metrics['halt_threshold']}, calibrated on the validation split, where it stops after "
         f"{metrics['halt_depth']:.1f} steps of {2 * config.supervision} with accuracy "

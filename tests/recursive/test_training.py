@@ -1,21 +1,13 @@
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from small_models import tiny
 
-from fathom.errors import InputError, LimitError
+from fathom.errors import LimitError
 from fathom.recursive import ema
-from fathom.recursive.checkpoint import load_checkpoint
 from fathom.recursive.distributed import World
 from fathom.recursive.tasks import Task
 from fathom.recursive.tasks.coloring import Coloring
@@ -24,7 +16,7 @@ from fathom.recursive.tasks.maze import Maze
 from fathom.recursive.tasks.queens import Queens
 from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind
 from fathom.recursive.tasks.sudoku_solver import Grid
-from fathom.recursive.training import Trainer, learning_rate, train
+from fathom.recursive.training import Trainer, learning_rate
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
@@ -142,88 +134,8 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
     assert min(rates[50:]) == pytest.approx(0.1)
 
 
-def test_a_state_of_other_settings_is_refused(queens: Queens) -> None:
-    with pytest.raises(InputError, match="other settings"):
-        Trainer(queens, *tiny()).load_state_dict(Trainer(queens, *tiny(beta=0.9)).state_dict())
-
-
 def test_rows_are_divided_evenly_or_not_at_all() -> None:
     batch = torch.arange(6)
     assert torch.equal(torch.cat([World(rank, 3).share(batch) for rank in range(3)]), batch)
     with pytest.raises(LimitError, match="does not divide"):
         World(0, 4).share(batch)
-
-
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-from fathom.recursive.tasks.queens import Queens
-from fathom.recursive.training import Trainer, train
-from fathom.recursive.distributed import World
-from small_models import tiny
-torch.set_num_threads(1)
-mode, out = sys.argv[1], Path(sys.argv[2])
-if mode == "train":
-    train(Queens(6), *tiny(steps=60, save_every=0.0, validate_every=10), out)
-else:
-    world = World.from_environment()
-    trainer = Trainer(Queens(6), *tiny(), world=world)
-    for _ in range(3):
-        trainer.advance()
-    if world.rank == 0:
-        torch.save(trainer.model.state_dict(), out)
-"""
-
-
-def run(arguments: list[str]) -> subprocess.Popen[bytes]:
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{here}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen([sys.executable, *arguments], env=environment)
-
-
-@pytest.mark.slow
-def test_a_killed_run_ends_as_the_one_that_was_not(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    victim = run([str(script), "train", str(tmp_path / "killed")])
-    while not (tmp_path / "killed" / "state-0.pt").exists():
-        assert victim.poll() is None
-        time.sleep(0.01)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    assert not (tmp_path / "killed" / "checkpoint.safetensors").exists()
-    for out in ("killed", "whole"):
-        assert run([str(script), "train", str(tmp_path / out)]).wait() == 0
-    killed, whole = ((tmp_path / out / "checkpoint.safetensors").read_bytes() for out in ("killed", "whole"))
-    assert killed == whole
-    history = [json.loads(line) for line in (tmp_path / "killed" / "history.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in history] == [10, 20, 30, 40, 50, 60]
-
-
-@pytest.mark.slow
-def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    assert run([str(script), "step", str(tmp_path / "one.pt")]).wait() == 0
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    assert run([*launch, str(script), "step", str(tmp_path / "two.pt")]).wait() == 0
-    one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
-
-
-def test_train_leaves_a_checkpoint_with_its_metrics(tmp_path: Path) -> None:
-    task = Queens(6)
-    seen: list[dict[str, float]] = []
-    made = train(task, *tiny(steps=4, validate_every=2), tmp_path, progress=seen.append)
-    loaded = load_checkpoint(tmp_path / "checkpoint.safetensors", task="queens-6")
-    assert [entry["step"] for entry in seen] == [2, 4]
-    assert loaded.training == made.training
-    assert loaded.step == 4
-    assert 0.5 <= loaded.halt_threshold <= 1
-    for name, tensor in made.model.state_dict().items():
-        torch.testing.assert_close(loaded.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-3)

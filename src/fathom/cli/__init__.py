@@ -11,8 +11,10 @@ import typer
 
 from fathom.cli.judges import judges
 from fathom.cli.models import models
+from fathom.cli.serve import serve
 from fathom.cli.solve import solve
 from fathom.cli.strategies import strategies
+from fathom.cli.train import train
 from fathom.errors import FathomError, NoAnswer, UsageError
 
 __all__ = ["app", "main"]
@@ -24,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (solve, models, strategies, judges):
+for command in (solve, models, strategies, judges, train, serve):
     app.command()(command)
 
 

@@ -1,15 +1,17 @@
 """Checkpoints: a safetensors file of the averaged weights whose metadata says what the model is, how it was trained and
 how good it is.
 
-A *training state*, from which a run resumes, is another file and never shipped. Both are written to a temporary name
-and renamed, so that a killed process leaves the old one or the new one.
+A *training state*, from which a run resumes, is another safetensors file, which holds all that the next step depends
+on and is never shipped. Both are written to a temporary name and renamed, so that a killed process or a full disk
+leaves the old one or the new one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,26 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
-from fathom.errors import InputError, ModelFileError
+from fathom.errors import FathomError, InputError, ModelFileError
 from fathom.recursive.config import ModelConfig, Shape, TrainConfig
 from fathom.recursive.model import RecursiveModel
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_state", "save_checkpoint", "save_state"]
+__all__ = [
+    "Checkpoint",
+    "load_checkpoint",
+    "load_state",
+    "optimizer_state",
+    "restore_optimizer",
+    "save_checkpoint",
+    "save_state",
+    "write",
+]
 
 VERSION = 1
+_TENSOR = "tensor"
+"""The key that stands for a tensor in a training state's metadata."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = tor
         "metrics": dict(checkpoint.metrics),
     }
     weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in checkpoint.model.state_dict().items()}
-    _replace(path, save(weights, {"fathom": json.dumps(about)}))
+    write(path, save(weights, {"fathom": json.dumps(about)}))
 
 
 def load_checkpoint(path: Path, task: str | None = None, device: str = "cpu") -> Checkpoint:
@@ -93,24 +107,65 @@ def load_checkpoint(path: Path, task: str | None = None, device: str = "cpu") ->
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write a training state."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(dict(state), temporary)
-    os.replace(temporary, path)
+    """Write a training state: dictionaries with string keys, nested at will, of tensors and of what JSON can say."""
+    tensors: dict[str, Tensor] = {}
+    plain = _without_tensors(state, "", tensors)
+    write(path, save(tensors, {"fathom-state": json.dumps(plain)}))
 
 
 def load_state(path: Path, device: str = "cpu") -> dict[str, Any]:
     """The training state at ``path``. Raises ``InputError`` where it cannot be read."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises as many kinds as there are ways to be damaged
+        with safe_open(path, "pt", device=device) as file:
+            plain = json.loads((file.metadata() or {})["fathom-state"])
+            state: dict[str, Any] = _with_tensors(plain, file.get_tensor)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no training state that can be resumed: {error}. Remove it to start over."
         ) from error
     return state
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """``value`` with each tensor put into ``tensors`` and replaced by its name there."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().contiguous()
+        return {_TENSOR: name}
+    if isinstance(value, Mapping):
+        return {key: _without_tensors(inner, f"{name}/{key}", tensors) for key, inner in value.items()}
+    return value
+
+
+def _with_tensors(value: Any, tensor: Callable[[str], Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {_TENSOR}:
+        return tensor(value[_TENSOR])
+    return {key: _with_tensors(inner, tensor) for key, inner in value.items()}
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What ``optimizer`` remembers of each parameter, as a training state holds it."""
+    return {str(number): memory for number, memory in optimizer.state_dict()["state"].items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Give ``optimizer`` the memory that :func:`optimizer_state` told; its settings stay."""
+    memory = {int(number): memory for number, memory in state.items()}
+    optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace the file at ``path`` by ``content`` as a whole. Raises ``FathomError`` where the disk does not take
+    it.
+    """
     temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise FathomError(
+            f"{path} could not be written ({error.strerror}); what it held before is still there"
+        ) from error

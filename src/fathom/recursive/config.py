@@ -8,9 +8,10 @@ is decoded from h after any of them. Sources: Looped Transformers arXiv 2311.124
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from fathom.errors import LimitError, SpecError, one_of
 
@@ -22,6 +23,8 @@ Gradient = Literal["transition", "last-two", "all"]
 Early = Literal["deterministic", "prior", "posterior"]
 Mode = Literal["paper", "on-policy"]
 Reconstruction = Literal["cross-entropy", "stable-max"]
+
+Config = TypeVar("Config", "ModelConfig", "TrainConfig")
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,12 @@ class TrainConfig:
         for name in ("steps", "batch", "head_steps", "validate_every", "validation_inputs", "validation_samples"):
             if getattr(self, name) < 1:
                 raise LimitError(name, f"{name} of a training run must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.on_policy_share <= 1:
-            raise LimitError(
-                "on_policy_share", f"on_policy_share is a share between 0 and 1, not {self.on_policy_share}"
-            )
+        for name in ("on_policy_share", "exploration", "balance", "decay_from", "floor", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise LimitError(name, f"{name} is a share between 0 and 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "head_rate", "clip", "warmup"):
+            if not getattr(self, name) > 0:
+                raise LimitError(name, f"{name} of a training run must be positive, not {getattr(self, name)}")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -206,7 +211,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 def settings(preset: str, size: str = "tiny", **overrides: Any) -> tuple[ModelConfig, TrainConfig]:
     """The model and training settings of ``preset`` at ``size``; ``overrides`` name fields of either, and win.
 
-    Raises ``SpecError`` for a preset, size or setting that does not exist.
+    Raises ``SpecError`` for a preset, size or setting that does not exist, and for a value of the wrong type.
     """
     if preset not in PRESETS:
         raise SpecError(one_of("preset", preset, PRESETS))
@@ -218,6 +223,20 @@ def settings(preset: str, size: str = "tiny", **overrides: Any) -> tuple[ModelCo
     if unknown := chosen.keys() - model_fields - train_fields:
         raise SpecError(one_of("setting", min(unknown), model_fields | train_fields))
     return (
-        replace(ModelConfig(), **{name: value for name, value in chosen.items() if name in model_fields}),
-        replace(TrainConfig(), **{name: value for name, value in chosen.items() if name in train_fields}),
+        _changed(ModelConfig(), {name: value for name, value in chosen.items() if name in model_fields}),
+        _changed(TrainConfig(), {name: value for name, value in chosen.items() if name in train_fields}),
     )
+
+
+def _changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """``config`` with other values, each of the type of its field."""
+    types = get_type_hints(type(config))
+    for name, value in changes.items():
+        words = get_args(types[name])
+        if words and value not in words:
+            raise SpecError(one_of(f"value of {name}", str(value), words))
+        if not words and type(value) is not types[name] and (types[name], type(value)) != (float, int):
+            raise SpecError(f"{name} is of type {types[name].__name__}, not {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SpecError(f"{name} must be a finite number, not {value}")
+    return replace(config, **changes)

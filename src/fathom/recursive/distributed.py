@@ -55,3 +55,11 @@ class World:
         shared = torch.tensor(number, device="cuda" if distributed.get_backend() == "nccl" else "cpu")
         distributed.broadcast(shared, src=0)
         return int(shared)
+
+    def any_says(self, yes: bool) -> bool:
+        """Whether any process says yes."""
+        if self.size == 1:
+            return yes
+        shared = torch.tensor(int(yes), device="cuda" if distributed.get_backend() == "nccl" else "cpu")
+        distributed.all_reduce(shared)
+        return bool(shared)

@@ -8,15 +8,20 @@ right, the value head (GRAM's latent process reward model) whether the trajector
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from fathom.recursive.checkpoint import optimizer_state, restore_optimizer
 from fathom.recursive.config import TrainConfig
 from fathom.recursive.losses import halt_loss, value_loss
 from fathom.recursive.model import RecursiveModel
 from fathom.recursive.rollout import roll_out, trajectories
 from fathom.recursive.tasks.base import Task
 
-__all__ = ["calibrate", "fit_heads"]
+__all__ = ["HeadFitting", "calibrate", "fit_heads"]
 
 UPDATES_PER_ROLL_OUT = 12
 STATES_PER_UPDATE = 4
@@ -24,32 +29,71 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985
 TOLERATED_LOSS = 0.005
 
 
-def fit_heads(model: RecursiveModel, task: Task, config: TrainConfig, device: str) -> None:
-    """Train ``model.heads`` for ``config.head_steps`` updates on prior roll-outs, twice as deep as the model was
-    trained.
+class HeadFitting:
+    """Fitting ``model.heads`` to prior roll-outs, twice as deep as the model was trained, for ``config.head_steps``
+    updates.
+
+    ``advance`` makes one roll-out and the updates on it; between two of them, ``state_dict`` and the model are all that
+    the next one depends on.
     """
-    data = torch.Generator().manual_seed(config.seed + 10_000)
-    noise = torch.Generator(device).manual_seed(config.seed + 10_000)
-    heads = model.heads.requires_grad_(True)
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=config.head_rate, weight_decay=0.0)
-    depth = 2 * model.config.supervision
-    for update in range(config.head_steps):
-        if update % UPDATES_PER_ROLL_OUT == 0:
-            x = task.batch(config.batch, data)[0].to(device)
-            states = [state.h for state in roll_out(model, x, depth, noise)]
-            right = [task.valid(x, model.decode(h).argmax(-1)) for h in states]
-        for group in optimizer.param_groups:
-            group["lr"] = config.head_rate * (1 - update / config.head_steps)
+
+    def __init__(self, model: RecursiveModel, task: Task, config: TrainConfig, device: str) -> None:
+        self.model, self.task, self.config, self.device = model, task, config, device
+        self.data = torch.Generator().manual_seed(config.seed + 10_000)
+        self.noise = torch.Generator(device).manual_seed(config.seed + 10_000)
+        self.optimizer = torch.optim.AdamW(model.heads.parameters(), lr=config.head_rate, weight_decay=0.0)
+        self.updates = 0
+
+    @property
+    def done(self) -> bool:
+        return self.updates >= self.config.head_steps
+
+    def advance(self) -> None:
+        """One roll-out, and the updates on its states."""
+        depth = 2 * self.model.config.supervision
+        x = self.task.batch(self.config.batch, self.data)[0].to(self.device)
+        states = [state.h for state in roll_out(self.model, x, depth, self.noise)]
+        right = [self.task.valid(x, self.model.decode(h).argmax(-1)) for h in states]
+        self.model.heads.requires_grad_(True)
+        for _ in range(min(UPDATES_PER_ROLL_OUT, self.config.head_steps - self.updates)):
+            self._update(states, right)
+            self.updates += 1
+        self.model.heads.requires_grad_(False)
+
+    def _update(self, states: list[Tensor], right: list[Tensor]) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.head_rate * (1 - self.updates / self.config.head_steps)
         # Half of the states are early ones, where right and wrong answers are both common.
-        early = torch.randperm(max(2, depth // 4), generator=data)[: STATES_PER_UPDATE // 2]
-        chosen = torch.cat((early, torch.randperm(depth, generator=data)[: STATES_PER_UPDATE // 2])).tolist()
-        halt, value = model.judge(torch.cat([states[i] for i in chosen]))
+        early = torch.randperm(max(2, len(states) // 4), generator=self.data)[: STATES_PER_UPDATE // 2]
+        any_depth = torch.randperm(len(states), generator=self.data)[: STATES_PER_UPDATE // 2]
+        chosen = torch.cat((early, any_depth)).tolist()
+        halt, value = self.model.judge(torch.cat([states[i] for i in chosen]))
         now, finally_ = torch.cat([right[i] for i in chosen]), right[-1].repeat(len(chosen))
         loss = (halt_loss(halt, now) + value_loss(value, finally_)).mean()
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         torch.autograd.backward(loss)
-        optimizer.step()
-    heads.requires_grad_(False)
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "updates": self.updates,
+            "optimizer": optimizer_state(self.optimizer),
+            "data": self.data.get_state(),
+            "noise": self.noise.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        restore_optimizer(self.optimizer, state["optimizer"])
+        self.data.set_state(state["data"].cpu())
+        self.noise.set_state(state["noise"].cpu())
+
+
+def fit_heads(model: RecursiveModel, task: Task, config: TrainConfig, device: str) -> None:
+    """Fit ``model.heads`` from start to end."""
+    fitting = HeadFitting(model, task, config, device)
+    while not fitting.done:
+        fitting.advance()
 
 
 def calibrate(model: RecursiveModel, task: Task, config: TrainConfig, device: str) -> dict[str, float]:

@@ -11,30 +11,23 @@ from __future__ import annotations
 
 import copy
 import json
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fathom.errors import InputError
 from fathom.recursive import ema
-from fathom.recursive.checkpoint import Checkpoint, load_state, save_checkpoint, save_state
+from fathom.recursive.checkpoint import optimizer_state, restore_optimizer
 from fathom.recursive.config import ModelConfig, TrainConfig
 from fathom.recursive.distributed import World
 from fathom.recursive.episodes import Slots
-from fathom.recursive.heads import calibrate, fit_heads
 from fathom.recursive.losses import balanced_kl, halt_loss, reconstruction_loss
 from fathom.recursive.model import Latent, RecursiveModel
 from fathom.recursive.rollout import trajectories
 from fathom.recursive.tasks.base import Task
 
-__all__ = ["Trainer", "train", "validate"]
-
-Progress = Callable[[dict[str, float]], None]
+__all__ = ["Trainer", "learning_rate", "validate"]
 
 
 class _Outcome(NamedTuple):
@@ -76,7 +69,8 @@ class Trainer:
         self.slots = Slots(task, self.model, config, self.data, self.world.share)
         self.step = 0
         self.history: list[dict[str, float]] = []
-        self._averages: dict[str, float] = {}
+        self.averages: dict[str, float] = {}
+        """Moving averages of what each step logs, over some fifty of them."""
         self._forward = torch.compile(self._losses, dynamic=False) if compiled else self._losses
 
     def _losses(self, h: Tensor, low: Tensor, x: Tensor, y: Tensor, noise: Tensor | None) -> _Outcome:
@@ -142,13 +136,13 @@ class Trainer:
     def _record(self, name: str, values: Tensor) -> None:
         if len(values):
             mean = float(values.mean())
-            self._averages[name] = mean + 0.98 * (self._averages.get(name, mean) - mean)
+            self.averages[name] = mean + 0.98 * (self.averages.get(name, mean) - mean)
 
     def validate(self) -> dict[str, float]:
         """Prior roll-outs of the averaged weights on the validation split; the best weights so far are kept."""
         entry = {
             "step": float(self.step),
-            **self._averages,
+            **self.averages,
             **validate(self.average, self.task, self.config, self.device),
         }
         self.history.append(entry)
@@ -159,37 +153,28 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "settings": json.dumps([self.task.name, asdict(self.model.config), _identity(self.config)], sort_keys=True),
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best.state_dict(),
             "best_score": self.best_score,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
             "slots": self.slots.state_dict(),
             "data": self.data.get_state(),
             "noise": self.noise.get_state(),
             "history": json.dumps(self.history),
-            "averages": self._averages,
+            "averages": json.dumps(self.averages),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``. Raises ``InputError`` where it belongs to other settings."""
-        if state["settings"] != self.state_dict()["settings"]:
-            raise InputError(
-                "the training state found belongs to a run with other settings; use another folder, or remove it"
-            )
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``, that of a trainer with the same settings."""
         self.step, self.best_score = state["step"], state["best_score"]
-        for name in ("model", "average", "best", "optimizer", "slots"):
+        for name in ("model", "average", "best", "slots"):
             getattr(self, name).load_state_dict(state[name])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.data.set_state(state["data"].cpu())
         self.noise.set_state(state["noise"].cpu())
-        self.history, self._averages = json.loads(state["history"]), state["averages"]
-
-
-def _identity(config: TrainConfig) -> dict[str, Any]:
-    """The settings that a resumed run must share: all but how often it saves."""
-    return asdict(replace(config, save_every=0.0))
+        self.history, self.averages = json.loads(state["history"]), json.loads(state["averages"])
 
 
 def _optimizer(model: RecursiveModel, config: TrainConfig) -> torch.optim.Optimizer:
@@ -240,48 +225,3 @@ def validate(model: RecursiveModel, task: Task, config: TrainConfig, device: str
     coverage = float((torch.tensor(found) / possible).mean())
     score = (accuracy[depth] + coverage) / 2 if width > 1 else accuracy[depth]
     return {"accuracy_first_step": accuracy[1], "accuracy": accuracy[depth], "coverage": coverage, "score": score}
-
-
-def train(
-    task: Task,
-    model_config: ModelConfig,
-    config: TrainConfig,
-    out: Path,
-    *,
-    device: str = "cpu",
-    compiled: bool = False,
-    progress: Progress | None = None,
-) -> Checkpoint:
-    """Train, or go on training, in the folder ``out``, and return the finished checkpoint, also at ``out /
-    "checkpoint.safetensors"``.
-
-    A run that was killed resumes from the last training state, at most ``config.save_every`` seconds old, and on the
-    CPU ends with the same bits as one that was not. Under ``torchrun`` the batch is divided among the processes.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    world = World.from_environment()
-    trainer = Trainer(task, model_config, config, device=device, compiled=compiled, world=world)
-    state_file = out / f"state-{world.rank}.pt"
-    if state_file.exists():
-        trainer.load_state_dict(load_state(state_file, device))
-    if trainer.step != world.first_says(trainer.step):
-        raise InputError(f"the processes' training states in {out} are of different steps; remove them to start over")
-    saved = time.monotonic()
-    while trainer.step < config.steps:
-        trainer.advance()
-        if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
-            entry = trainer.validate()
-            if progress is not None and world.rank == 0:
-                progress(entry)
-        due = time.monotonic() - saved > config.save_every or trainer.step == config.steps
-        if world.first_says(due):
-            save_state(trainer.state_dict(), state_file)
-            if world.rank == 0:
-                (out / "history.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in trainer.history))
-            saved = time.monotonic()
-    fit_heads(trainer.best, task, config, device)
-    metrics = {**validate(trainer.best, task, config, device), **calibrate(trainer.best, task, config, device)}
-    checkpoint = Checkpoint(task.name, trainer.best.eval(), config, trainer.step, metrics)
-    if world.rank == 0:
-        save_checkpoint(checkpoint, out / "checkpoint.safetensors")
-    return checkpoint
