@@ -210,3 +210,13 @@ async def test_a_parent_whose_children_did_not_come_back_can_still_be_concluded(
     assert concluded.answer == "9"
     await session.aclose()
     assert meter.tokens_left == 100 - meter.spent.tokens
+
+
+@pytest.mark.parametrize("wave", [1, 4])
+async def test_what_a_finished_sample_did_not_use_is_there_for_the_next(wave: int) -> None:
+    model = LanguageModel(ScriptedEngine({"7": 0.5, "8": 0.5}))
+    vote = fathom.Vote(width=40, wave=wave, stop="never")
+    result = await fathom.asolve(model, "Which?", strategy=vote, budget=Budget(tokens=3000))
+    assert result.receipt.spent.width == 40
+    all_at_once = await fathom.asolve(model, "Which?", strategy=fathom.Vote(width=40, stop="never"))
+    assert result.receipt.spent.memory_bytes < all_at_once.receipt.spent.memory_bytes

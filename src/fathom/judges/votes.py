@@ -34,7 +34,7 @@ class Standing:
 
     @property
     def _rank(self) -> tuple[bool, float, float, float, str]:
-        return (*self._before_ties, math.inf if self.score is None else -self.score, self.order, self.key)
+        return not self.parsed, -self.votes, math.inf if self.score is None else -self.score, self.order, self.key
 
 
 @dataclass(slots=True)
@@ -43,16 +43,19 @@ class _Answer:
     texts: list[tuple[float, str]] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    _standing: Standing | None = None
 
     def standing(self, key: str) -> Standing:
         # fsum is exact before its one rounding, so the order of adding cannot show in the result
-        score = math.fsum(self.scores) / len(self.scores) if self.scores else None
-        order, text = min(self.texts)
-        return Standing(key, text, math.fsum(self.weights), len(self.weights), score, order, self.parsed)
+        if self._standing is None:
+            score = math.fsum(self.scores) / len(self.scores) if self.scores else None
+            order, text = min(self.texts)
+            self._standing = Standing(key, text, math.fsum(self.weights), len(self.weights), score, order, self.parsed)
+        return self._standing
 
 
 class Tally:
-    """Votes as they come in. `add` is O(1); the properties are O(votes) after an add and O(1) otherwise.
+    """Votes as they come in. `add` is O(1); the properties are O(answers) after an add and O(1) otherwise.
 
     >>> tally = Tally()
     >>> for answer in ("7", "8", "7"):
@@ -92,7 +95,10 @@ class Tally:
         if key is None:
             self._blank.append(weight)
             return
-        answer = self._answers.setdefault(key, _Answer(parsed))
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = self._answers[key] = _Answer(parsed)
+        answer._standing = None
         answer.parsed |= parsed
         answer.texts.append((self._added - 1 if order is None else order, key if text is None else text))
         answer.weights.append(weight)

@@ -18,6 +18,7 @@ __all__ = ["Habits", "Timing"]
 UNLIMITED = 1 << 20
 SLACK = 1.3  # short readings cost more a token than the long one that was measured
 LEARNING = 0.1  # the weight of what was just seen in a running mean
+LEAST_DRAG, MOST_DRAG = 0.7, 5.0  # beyond these a step's time says more of what else happened in it
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Habits:
 
     depth: float = 48.0  # tokens of a finished chain of thought
     conclusion: float = 6.0  # tokens of a conclusion
+    spread: float = 1.5  # by which conclusions differ from that, on average
+    drag: float = 1.0  # how much slower steps are now than when the pace was measured
     call_seconds: float = 0.05  # of a conclusion, where no pace is known
 
 
@@ -47,8 +50,19 @@ class Timing:
 
     def concluded(self, tokens: int, seconds: float) -> None:
         """A conclusion took so many tokens and so long."""
+        self.habits.spread += LEARNING * (abs(tokens - self.habits.conclusion) - self.habits.spread)
         self.habits.conclusion += LEARNING * (tokens - self.habits.conclusion)
         self.habits.call_seconds += LEARNING * (seconds - self.habits.call_seconds)
+
+    def stepped(self, width: int, seconds: float) -> None:
+        """A step in which so many choices advanced took so long: the machine may be busier than when it was measured."""
+        if self.pace is not None:
+            seen = min(max(seconds / self.pace.step(width), LEAST_DRAG), MOST_DRAG)
+            self.habits.drag += LEARNING * (seen - self.habits.drag)
+
+    def step(self, pace: Pace, width: int) -> float:
+        """Seconds of a step at this width, as things are now."""
+        return self.habits.drag * pace.step(width)
 
     @property
     def usual_depth(self) -> float:
@@ -67,16 +81,16 @@ class Timing:
         depth = self.usual_depth
         widths = [w for w in sorted(self.pace.step_seconds, reverse=True) if w < most]
         for width in (most, *widths):
-            if self.reserve(width).seconds + depth * self.pace.step(width) <= left:
+            if self.reserve(width).seconds + depth * self.step(self.pace, width) <= left:
                 return width
-        hopeless = self.reserve(1).seconds + 0.5 * depth * self.pace.step(1) > left
+        hopeless = self.reserve(1).seconds + 0.5 * depth * self.step(self.pace, 1) > left
         return 0 if self._depths and hopeless else 1
 
     def depth(self, meter: Meter, width: int) -> float:
         """How deep so many trajectories can become before they have to be concluded; may be infinite."""
         if self.pace is None:
             return math.inf
-        return (meter.seconds_left - self.reserve(width).seconds) / self.pace.step(width)
+        return (meter.seconds_left - self.reserve(width).seconds) / self.step(self.pace, width)
 
     def reserve(self, width: int) -> Reserve:
         """What concluding so many trajectories takes, and reading the prompt where that has not begun."""
@@ -84,6 +98,7 @@ class Timing:
             return Reserve(0.0, 0)
         if self.pace is None:
             return Reserve(self.habits.call_seconds, self.form.tokens)
-        read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds
-        steps = (self.habits.conclusion + 1) * self.pace.step(width)
-        return Reserve(SLACK * (read + steps) + self.pace.step(width), self.form.tokens)  # a step may be under way
+        habits, step = self.habits, self.step(self.pace, width)
+        read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds * habits.drag
+        steps = (habits.conclusion + 2 * habits.spread) * step
+        return Reserve(SLACK * (read + steps) + step, self.form.tokens)  # a step may be under way
