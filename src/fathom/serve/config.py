@@ -210,10 +210,8 @@ def _convert(data: Any, type_: type[T], path: Path_) -> T:
     except msgspec.ValidationError as error:
         said = str(error)
         at = _AT.search(said)
-        inner = (
-            [int(step) if step.isdigit() else step for step in re.findall(r"[\w-]+|\.\.\.", at["path"]) if at else []
+        steps = re.findall(r"[\w-]+|\.\.\.", at["path"]) if at else []
         inner = [int(step) if step.isdigit() else step for step in steps]
-        )
         unknown = _UNKNOWN.search(said)
         where: Path_ = (*path, *inner, *([unknown[1]] if unknown else []))
         name = ".".join("*" if step == "..." else str(step) for step in where)
