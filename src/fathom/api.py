@@ -12,9 +12,10 @@ from fathom import portal
 from fathom.budget import Budget, Meter
 from fathom.errors import UsageError
 from fathom.judges.registry import make_judge
+from fathom.judges.value import Value
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
-from fathom.reasoner import Reasoner
+from fathom.reasoner import Capability, Reasoner
 from fathom.records import Message, Problem, Result, Update
 from fathom.run import Run
 from fathom.search import STRATEGIES, Strategy
@@ -26,6 +27,7 @@ __all__ = ["asolve", "open", "prepare_run", "solve", "stream"]
 Prompt = str | Problem | Iterable[Message | Mapping[str, str]]
 
 DEFAULT_STRATEGY = "vote"
+VERIFIED_STRATEGY = "best-of-n"  # where a verifier, or the model itself, knows a right answer when it sees one
 
 
 def open(uri: str = "embedded", **options: Any) -> Reasoner:
@@ -37,17 +39,22 @@ def open(uri: str = "embedded", **options: Any) -> Reasoner:
     return portal.call(open_model(uri, **options))
 
 
-def strategy_of(strategy: str | Strategy | None, verify: Any = None) -> Strategy:
+def strategy_of(strategy: str | Strategy | None, verify: Any = None, model: Reasoner | None = None) -> Strategy:
     """The strategy that a spec string names, or the pipeline of them (``a | b``).
 
-    A verifier given apart goes into it, or makes it a best-of-n.
+    A verifier given apart goes into it, or makes it a best-of-n. Where no judge is named, a model that has a word of
+    its own on its answers, a value head or the constraints of a puzzle, is asked for that.
     """
     judge = make_judge(verify)
+    offers = model.capabilities if model is not None else frozenset()
     if strategy is None:
-        strategy = "best-of-n" if judge is not None else DEFAULT_STRATEGY
+        verified = judge is not None or Capability.VALID in offers
+        strategy = VERIFIED_STRATEGY if verified else DEFAULT_STRATEGY
     if isinstance(strategy, str):
         strategy = reduce(or_, map(STRATEGIES.build, parse_pipeline(strategy)))
-    return strategy if judge is None else strategy.judged_by(judge)
+    if judge is not None:
+        return strategy.judged_by(judge)
+    return strategy.judged_by_default(Value()) if Capability.VALUE in offers else strategy
 
 
 async def prepare_run(
@@ -68,7 +75,7 @@ async def prepare_run(
         if budget is not None:
             raise UsageError("give either within or budget; a budget has its deadline in seconds")
         budget = Budget(seconds=within)
-    problem, found = Problem.of(prompt), strategy_of(strategy, verify)
+    problem, found = Problem.of(prompt), strategy_of(strategy, verify, model)
     form = getattr(getattr(found, "judge", None), "form", None)
     if form is not None and isinstance(model, LanguageModel):
         model = model.using(form=form)

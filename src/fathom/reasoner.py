@@ -16,7 +16,7 @@ from typing import Protocol
 from fathom.budget import Meter
 from fathom.records import Problem, Trajectory
 
-__all__ = ["Capability", "Expansion", "Reasoner", "Reserve", "Session"]
+__all__ = ["Capability", "Expansion", "Floor", "Reasoner", "Reserve", "Session"]
 
 
 class Capability(StrEnum):
@@ -27,9 +27,19 @@ class Capability(StrEnum):
     WORDS = "words"  # answers questions of any kind in words, so that it can be a judge
     STEPS = "steps"  # stops at the end of a reasoning step
     EXTEND = "extend"  # goes on when it would have ended by itself
+    CONTINUE = "continue"  # goes on with an unfinished trajectory where it was left
     FORK = "fork"  # several continuations of one unfinished trajectory
     REVISE = "revise"  # a new attempt that sees an earlier one and what was found wrong with it
     VALUE = "value"  # an own estimate of being right, per trajectory
+    VALID = "valid"  # knows for certain whether an answer is right
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Give a trajectory up when the mean confidence of ``window`` successive tokens falls under ``least``, in nats."""
+
+    window: int
+    least: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ class Expansion:
     arXiv 2501.19393), or, with ``to_step``, to the end of the next reasoning step. With ``greedy`` nothing is drawn at
     random. With ``sources`` they are new attempts that see those earlier ones, and ``feedback``, what was found about
     them: one source is revised, several are combined into one. ``member`` is the model of a team that is to grow them.
+    With ``floor`` one that becomes unsure of itself is cut, and comes back as ``weak`` (needs TOP_LOGPROBS).
     """
 
     ids: tuple[int, ...]
@@ -52,6 +63,7 @@ class Expansion:
     sources: tuple[Trajectory, ...] = ()
     feedback: str = ""
     member: int = 0
+    floor: Floor | None = None
 
 
 @dataclass(frozen=True, slots=True)

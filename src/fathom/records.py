@@ -94,11 +94,12 @@ class Trajectory:
     ``text`` is what it has so far: the reasoning, or the decoded board. ``answer`` is None until it was concluded.
     ``finished`` tells that it came to its own end (the model ended its turn, or halted); one that was cut is not
     finished even when it was concluded afterwards. ``reason`` says how it ended (``stop``, ``length``, ``cut``,
-    ``halted``, ``converged``, ``looped``, ``failed``). ``logprobs`` has one natural-log probability per generated
-    token where the engine gives them, ``top_logprobs`` those of the likeliest tokens at each, highest first. ``value``
-    is the model's own estimate that it will be right (a value head),
-    where it has one. ``key`` is what the answer means: trajectories with equal keys gave the same answer; ``parsed`` is
-    False for an answer whose meaning could not be made out. ``state`` belongs to the reasoner alone.
+    ``halted``, ``converged``, ``looped``, ``verified``, ``failed``). ``logprobs`` has one natural-log probability per
+    generated token where the engine gives them, ``top_logprobs`` those of the likeliest tokens at each, highest first.
+    ``value`` is the model's own estimate that it will be right (a value head), where it has one; ``valid`` says whether
+    the answer *is* right, where the reasoner knows for certain (a puzzle's constraints). ``key`` is what the answer
+    means: trajectories with equal keys gave the same answer; ``parsed`` is False for an answer whose meaning could not
+    be made out, or that is known to be wrong. ``state`` belongs to the reasoner alone.
     """
 
     id: int
@@ -113,6 +114,7 @@ class Trajectory:
     logprobs: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     value: float | None = None
+    valid: bool | None = None
     error: str | None = None
     state: Any = field(default=None, repr=False, compare=False)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
 from fathom.budget import Budget, Meter
 from fathom.errors import CapabilityError, LimitError, NoAnswer, UpstreamError
 from fathom.reasoner import Reasoner
-from fathom.records import Problem, Receipt, Result, StopReason, Update
-from fathom.search.base import Search, Strategy, Terms
+from fathom.records import Problem, Receipt, Result, StopReason, Trajectory, Update
+from fathom.search.base import Search, Standing, Strategy, Terms
 from fathom.search.driver import Driver
 
 __all__ = ["Run"]
@@ -94,10 +95,12 @@ class Run:
 
     def _conclusion(self) -> Result:
         result = self.result
-        if result.receipt.candidates or result.answer:
+        if (result.receipt.candidates or result.answer) and not self._refuted:
             return result
         if self.search.errors:
             raise UpstreamError(f"no sample came back. {self.model.name}: {'; '.join(self.search.errors[:3])}")
+        if self._refuted:
+            raise NoAnswer(f"{result.receipt.notes[-1]}; it may have none, or need more width or depth", result.receipt)
         raise NoAnswer(
             f"the budget ended ({result.receipt.stopped}) before there was any answer, after "
             f"{self.meter.elapsed:.2f} s and {result.receipt.spent.tokens} tokens; allow more",
@@ -105,9 +108,31 @@ class Run:
         )
 
     @property
+    def _refuted(self) -> bool:
+        """Whether even the best answer is one that the model knows to be wrong."""
+        best = self._best(self.search.standing)
+        return best is not None and best.valid is False
+
+    def _best(self, standing: Standing) -> Trajectory | None:
+        return self.search.trajectories.get(standing.best) if standing.best is not None else None
+
+    @property
+    def _standing(self) -> Standing:
+        """The search's standing and what the model itself knows of it: an answer known to be wrong is none."""
+        standing = self.search.standing
+        best = self._best(standing)
+        if best is None or best.valid is None:
+            return standing
+        if best.valid:
+            return replace(standing, valid=standing.valid is not False)
+        tried = sum(t.answer is not None for t in self.search.trajectories.values())
+        note = f"none found: each of {tried} answers breaks a constraint of the puzzle"
+        return replace(standing, answer=None, confidence=0.0, valid=False, notes=(*standing.notes, note))
+
+    @property
     def result(self) -> Result:
         """The result as it stands now, also after cancellation."""
-        standing = self.search.standing
+        standing = self._standing
         receipt = Receipt(
             answer=standing.answer or "",
             confidence=standing.confidence,
@@ -121,7 +146,7 @@ class Run:
             notes=standing.notes,
             valid=standing.valid,
         )
-        best = self.search.trajectories.get(standing.best) if standing.best is not None else None
+        best = self._best(standing)
         return Result(
             answer=receipt.answer,
             confidence=receipt.confidence,
@@ -133,7 +158,7 @@ class Run:
     @property
     def update(self) -> Update:
         """The standing now, for showing."""
-        standing = self.search.standing
+        standing = self._standing
         return Update(
             answer=standing.answer,
             confidence=standing.confidence,

@@ -44,7 +44,8 @@ class Candidate:
 
     `finished` is False for one that was cut. `logprobs` has a natural-log probability per generated token, and
     `top_logprobs` per token those of the likeliest ones, highest first, where the engine gave them. They are not
-    compared: candidates of the same text are identical.
+    compared: candidates of the same text are identical. `value` and `valid` are what the model itself says of it, see
+    `fathom.records.Trajectory`.
     """
 
     text: str
@@ -52,6 +53,8 @@ class Candidate:
     finished: bool = True
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     top_logprobs: tuple[tuple[float, ...], ...] = field(default=(), compare=False, repr=False)
+    value: float | None = None
+    valid: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ _MODULES = (
     "regex",
     "self_certainty",
     "unit_tests",
+    "value",
 )
 
 JUDGES: Registry[Verifier] = Registry("judge", [f"fathom.judges.{name}" for name in _MODULES])

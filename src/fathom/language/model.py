@@ -68,7 +68,7 @@ class LanguageModel:
         if EngineCapability.LOGPROBS in has:
             found |= {Capability.LOGPROBS, Capability.TOP_LOGPROBS}
         if EngineCapability.PREFIX in has:
-            found |= {Capability.FORK, Capability.STEPS, Capability.EXTEND}
+            found |= {Capability.CONTINUE, Capability.FORK, Capability.STEPS, Capability.EXTEND}
         return frozenset(found)
 
     @property

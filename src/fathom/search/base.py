@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fathom.errors import SpecError
 from fathom.judges.base import Verdict, Verifier, judge_needs
-from fathom.reasoner import Capability
+from fathom.reasoner import Capability, Floor
 from fathom.records import Candidate, StopReason, Trajectory
 from fathom.specs import Registry
 
@@ -54,6 +54,7 @@ class Grow:
     sources: tuple[int, ...] = ()
     feedback: str = ""
     member: int = 0
+    floor: Floor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,11 @@ class Strategy(ABC):
         if "judge" not in names:
             raise SpecError(f"{type(self).__name__} asks no judge; a verifier goes with best-of-n")
         return replace(self, judge=judge)  # type: ignore[call-arg]
+
+    def judged_by_default(self, judge: Verifier) -> Strategy:
+        """This strategy with the given judge, where it could ask one and none was named."""
+        asks = "judge" in {f.name for f in fields(self)} and getattr(self, "judge", None) is None
+        return self.judged_by(judge) if asks else self
 
     @property
     def required(self) -> frozenset[Capability]:

@@ -24,7 +24,9 @@ from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search
 __all__ = ["Driver"]
 
 MARGIN = 0.008
-"""Seconds before the deadline at which the answer is taken: what it takes to gather it and hand it over."""
+EACH = 20e-6
+"""Seconds before the deadline at which the answer is taken, and more for each trajectory: what it takes to gather the
+answer, rank the others, and hand them over."""
 
 _Judged = tuple[int, Verdict]
 
@@ -98,9 +100,9 @@ class Driver:
                 # no tokens are left for more, or no time in which anything more could come of it
                 limit = limit or (self.meter.refused if self._starved else StopReason.DEADLINE) or StopReason.EXHAUSTED
                 continue
-            if self.meter.seconds_left <= MARGIN:
+            if self.meter.seconds_left <= self._margin:
                 self.session.stop()
-                await self._settle()
+                await self._settle(self.meter.seconds_left - MARGIN / 4)
                 self._tell()
                 break
             await self._next_event(until_hold=limit is None)
@@ -112,7 +114,11 @@ class Driver:
         if not self._limited:
             return None
         left = self.meter.seconds_left
-        return StopReason.DEADLINE if left < math.inf and left <= self._hold() + MARGIN else self.meter.exhausted
+        return StopReason.DEADLINE if left < math.inf and left <= self._hold() + self._margin else self.meter.exhausted
+
+    @property
+    def _margin(self) -> float:
+        return MARGIN + EACH * len(self.search.trajectories)
 
     def _hold(self) -> float:
         """Seconds that concluding everything unfinished will take."""
@@ -121,10 +127,10 @@ class Driver:
     def _room(self) -> int:
         return 0 if self._starved else max(0, self.session.room(self.meter) - self.growing)
 
-    async def _settle(self) -> None:
+    async def _settle(self, at_most: float = 0.0) -> None:
         """Let what was stopped hand over what it has: it needs a few turns of the loop, not time."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=MARGIN / 4)
+            await asyncio.wait(self._tasks, timeout=max(MARGIN / 4, at_most))
 
     async def _next_event(self, until_hold: bool) -> None:
         """Wait for an event, or for the moment at which the clock alone changes what is to be done."""
@@ -137,7 +143,7 @@ class Driver:
             return
         hold = self._hold() if until_hold else 0.0
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, left - hold - MARGIN)):
+            async with asyncio.timeout(max(0.0, left - hold - self._margin)):
                 await self._wake.wait()
 
     def _tell(self) -> None:
@@ -201,6 +207,7 @@ class Driver:
             sources=tuple(self.search.trajectories[id] for id in action.sources),
             feedback=action.feedback,
             member=action.member,
+            floor=action.floor,
         )
         out = set(action.ids)
         async with aclosing(self.session.expand(expansion, self.meter)) as grown:
@@ -238,7 +245,9 @@ class Driver:
 
     async def _ask_judge(self, action: Judge, judge: Verifier) -> None:
         trajectories = [self.search.trajectories[id] for id in action.ids]
-        candidates = [Candidate(t.text, t.answer, t.finished, t.logprobs, t.top_logprobs) for t in trajectories]
+        candidates = [
+            Candidate(t.text, t.answer, t.finished, t.logprobs, t.top_logprobs, t.value, t.valid) for t in trajectories
+        ]
         verdicts = await verdicts_of(judge, self.problem.text, candidates)
         for trajectory, verdict in zip(trajectories, verdicts, strict=True):
             self._put((trajectory.id, verdict))

@@ -39,7 +39,7 @@ class First(Strategy):
 
 class FirstSearch(SampleSearch):
     """The running search. What comes in after the decision is not counted; all that were cut together weigh less than
-    one that finished."""
+    one that finished. One that is known to be wrong decides nothing."""
 
     def __init__(self, width: int, depth: int | None, of: int) -> None:
         super().__init__(width, depth)
@@ -50,6 +50,6 @@ class FirstSearch(SampleSearch):
         if self.stopped is not None:
             return
         self.count(trajectory, 1.0 if trajectory.finished else 1.0 / (self.width + 1))
-        self.finished += trajectory.finished and trajectory.answer is not None
+        self.finished += trajectory.finished and trajectory.answer is not None and trajectory.valid is not False
         if self.finished >= self.of:
             self.stopped = StopReason.DECIDED

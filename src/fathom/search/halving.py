@@ -41,7 +41,7 @@ class Halving(Strategy):
 
     @property
     def required(self) -> frozenset[Capability]:
-        own = Capability.FORK, *(() if self.judge is not None else (Capability.LOGPROBS,))
+        own = Capability.CONTINUE, *(() if self.judge is not None else (Capability.LOGPROBS,))
         return super().required | frozenset(own)
 
     def begin(self, terms: Terms) -> HalvingSearch:

@@ -72,11 +72,12 @@ class JudgedSearch(SampleSearch):
         return 1.0
 
     def worth(self, id: int) -> tuple[Any, ...]:
-        """How good an attempt is; of equals the earlier one is taken."""
-        verdict = self.verdicts.get(id)
+        """How good an attempt is; of equals the earlier one is taken. What the model knows to be wrong stays so."""
+        verdict, trajectory = self.verdicts.get(id), self.trajectories[id]
         if verdict is None:
-            return False, False, 0.0, self.trajectories[id].finished
-        return verdict.passed is not False, True, verdict.score, self.trajectories[id].finished
+            return False, False, 0.0, trajectory.finished
+        right = verdict.passed is not False and trajectory.valid is not False
+        return right, True, verdict.score, trajectory.finished
 
     def finding(self, id: int) -> str:
         """What the judge found about an attempt, for the model to read; nothing where it could not judge."""

@@ -12,7 +12,7 @@ from typing import Self
 
 from fathom.errors import LimitError
 from fathom.judges.votes import Tally
-from fathom.records import Candidate, Trajectory
+from fathom.records import Candidate, StopReason, Trajectory
 from fathom.search.base import Action, Backlog, Grow, Lost, Search, Standing, Terms
 
 __all__ = ["SampleSearch", "agreed_width"]
@@ -124,7 +124,7 @@ class SampleSearch(Search):
     @property
     def notes(self) -> tuple[str, ...]:
         notes = [f"a sample was lost: {error}" for error in self.errors[:3]]
-        if self.tally.tie:
-            texts = " and ".join(s.text for s in self.tally.ranking()[:2])
+        if self.tally.tie and self.stopped is not StopReason.VERIFIED:
+            texts = " and ".join("/".join(s.text.splitlines()) for s in self.tally.ranking()[:2])
             notes.insert(0, f"a tie between {texts}, broken by score, then by the earlier one")
         return tuple(notes)

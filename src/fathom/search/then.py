@@ -70,6 +70,9 @@ class Then(Strategy):
             raise SpecError(f"no part of {self} asks a judge; a verifier goes with best-of-n or refine")
         return Then(first, after)
 
+    def judged_by_default(self, judge: Verifier) -> Strategy:
+        return Then(self.first.judged_by_default(judge), self.after.judged_by_default(judge))
+
     def begin(self, terms: Terms) -> ThenSearch:
         for part in self.parts[1:]:
             part.begin(terms)  # what cannot be begun is refused before anything is spent

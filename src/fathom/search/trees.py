@@ -99,6 +99,7 @@ class TreeSearch(JudgedSearch):
         self._stale: set[int] = set()  # asked about as a step, and since then concluded
         self._ended: list[int] = []  # of this step
         self._final: set[int] = set()
+        self._expanded: list[int] = []  # their children are this step
         self._dropped: list[int] = []
 
     @abstractmethod
@@ -146,7 +147,8 @@ class TreeSearch(JudgedSearch):
         self.level, self._ended = [], []
         self._pending.extend((id, n) for id, n in self.choose(level, ended) if n > 0)
         kept = {id for id, _ in self._pending}
-        self._dropped += [id for id in level if id not in kept]
+        self._dropped += [*self._expanded, *(id for id in level if id not in kept)]
+        self._expanded = [id for id in level if id in kept]
 
     def distinct(self, ids: Iterable[int]) -> list[int]:
         """The first of each text: duplicates of a step are not expanded."""
@@ -223,10 +225,10 @@ class TreeSearch(JudgedSearch):
 
     def _have_judged(self) -> None:
         ids, self._back = sorted(self._back), []
-        first: dict[tuple[str, str | None], int] = {}
+        first: dict[tuple[str, str | None, float | None], int] = {}
         for id in ids:
             trajectory = self.trajectories[id]
-            asked = first.setdefault((trajectory.text, trajectory.answer), id)
+            asked = first.setdefault((trajectory.text, trajectory.answer, trajectory.value), id)
             self._judging.setdefault(asked, []).append(id)
         if self.judge is not None:
             self.backlog.judge += first.values()
