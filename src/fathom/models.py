@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,18 @@ async def _openai(name: str, *, form: str = "short", sampling: Sampling | None =
     return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
 
 
+async def _recursive(name: str, **options: Any) -> Reasoner:
+    from fathom.recursive.reasoner import open_recursive
+
+    return await open_recursive(name, **options)
+
+
+def _shipped() -> str:
+    """The names of the recursive checkpoints in the package; no torch is needed to read them."""
+    folder = files("fathom") / "recursive" / "checkpoints"
+    return ", ".join(sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if "safetensors" in f.name))
+
+
 _LOCAL = "logprobs, extend, fork, revise"
 
 KINDS: Mapping[str, Kind] = {
@@ -126,5 +139,13 @@ KINDS: Mapping[str, Kind] = {
         "Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted APIs.",
         "revise; logprobs, extend and fork where the server offers them",
         _openai,
+    ),
+    "recursive": Kind(
+        "recursive:NAME_OR_PATH",
+        f"Recursive reasoning models, which solve puzzles in latent space: {_shipped()}; others by their file.",
+        "valid (knows a right answer), value, steps, extend, continue, fork",
+        _recursive,
+        ("torch", "safetensors"),
+        "recursive",
     ),
 }

@@ -17,7 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from fathom.cli.output import receipt_line
+from fathom.cli.output import effort, receipt_line
 from fathom.language.download import Progress as DownloadProgress
 from fathom.records import Candidate, Result, Update
 from fathom.run import Run
@@ -66,13 +66,13 @@ class Display:
         grid = Table.grid(padding=(0, 1))
         said = f"{elapsed:5.1f} s" if math.isinf(limit) else f"{elapsed:5.1f} s of {limit:g} s"
         bar: RenderableType = Text("") if math.isinf(limit) else ProgressBar(limit, min(elapsed, limit), width=30)
-        grid.add_row(Text(said, style="bold"), bar, Text(f"{update.spent.tokens} tokens", style="dim"))
+        grid.add_row(Text(said, style="bold"), bar, Text(effort(update.spent), style="dim"))
         return grid
 
     def _ending(self, result: Result) -> RenderableType:
         receipt = result.receipt
         parts: list[RenderableType] = []
-        if "\n" in result.answer:
+        if "\n" in result.answer and receipt.spent.tokens:
             parts.append(Syntax(result.answer, "python", background_color="default"))
         else:
             parts.append(Text(result.answer, style="bold green"))
@@ -87,7 +87,7 @@ def _tally(candidates: tuple[Candidate, ...], running: int) -> Table:
     grid = Table.grid(padding=(0, 1))
     most = max((c.votes for c in candidates), default=1) or 1
     for index, candidate in enumerate(candidates[:SHOWN]):
-        line = candidate.answer.strip().replace("\n", " ⏎ ")
+        line = candidate.answer.strip().replace("\n", "⏎")
         bar = "█" * max(1, round(20 * candidate.votes / most)) if candidate.votes else ""
         score = "" if candidate.score is None else f"score {candidate.score:.2f}"
         style = "green" if index == 0 else "dim"

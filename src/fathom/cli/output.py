@@ -6,15 +6,21 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from fathom.records import Receipt
+from fathom.records import Receipt, Spent, StopReason
 
-__all__ = ["receipt_line", "to_json"]
+__all__ = ["effort", "receipt_line", "to_json"]
 
 
 def to_json(value: Any) -> str:
     """A record, or plain data, as indented JSON."""
     data = value if isinstance(value, dict | list) else asdict(value)
     return json.dumps(data, ensure_ascii=False, indent=2)
+
+
+def effort(spent: Spent) -> str:
+    """How much thinking it took: in words, or in a latent space of so many trajectories of such a depth."""
+    words = spent.tokens or spent.prompt_tokens or not spent.depth
+    return f"{spent.tokens} tokens" if words else f"{spent.width} wide, {spent.depth} deep"
 
 
 def receipt_line(receipt: Receipt) -> str:
@@ -25,10 +31,11 @@ def receipt_line(receipt: Receipt) -> str:
     if len(receipt.candidates) > 1 or votes > 1:
         leading = next((c.votes for c in receipt.candidates if c.answer == receipt.answer), 0)
         parts.append(f"{leading:g} of {votes:g} votes")
-    if receipt.valid is not None:
-        parts.append("verified" if receipt.valid else "not verified")
-    parts += [f"{receipt.stopped}", f"{spent.seconds:.2f} s", f"{spent.tokens} tokens"]
-    parts.append(f"{spent.prompt_tokens} read, {spent.reused_tokens} reused")
-    if spent.cost is not None:
+    if receipt.valid is not None and not (receipt.valid and receipt.stopped is StopReason.VERIFIED):
+        parts.append("valid" if receipt.valid else "not valid")
+    parts += [f"{receipt.stopped}", f"{spent.seconds:.2f} s", effort(spent)]
+    if spent.prompt_tokens:
+        parts.append(f"{spent.prompt_tokens} read, {spent.reused_tokens} reused")
+    if spent.cost:
         parts.append(f"${spent.cost:.6f}")
     return " · ".join([*parts, receipt.strategy, receipt.model])

@@ -37,6 +37,8 @@ class Trajectory:
     answer: Tensor | None = None
     end: End | None = None
     forks: int = 0
+    greedy: bool = False
+    """Whether it follows the mean of the prior: nothing of it is drawn."""
 
 
 @dataclass
@@ -104,22 +106,26 @@ class Explorer:
         """A projection of the trajectory's last 16 latents at most, (n, 16), oldest first: for drawing it."""
         return self._footprints.latents(self._slot(trajectory), trajectory.depth)
 
-    def start(self, problem: int) -> Trajectory:
-        """A new trajectory of ``problem`` at depth 0. Raises ``LimitError`` where every slot is taken."""
+    def start(self, problem: int, number: int | None = None, *, greedy: bool = False) -> Trajectory:
+        """A new trajectory of ``problem`` at depth 0; ``number`` names its noise, by default the next one.
+
+        Raises ``LimitError`` where every slot is taken.
+        """
         posed, slot = self._problems[problem], self._take()
-        key = key_of(self.seed, posed.identity, posed.started)
+        key = key_of(self.seed, posed.identity, posed.started if number is None else number)
         posed.started += 1
         self._h[slot], self._l[slot] = self.model.h0, self.model.l0
-        return Trajectory(problem, key, slot)
+        return Trajectory(problem, key, slot, greedy=greedy)
 
-    def fork(self, parent: Trajectory) -> Trajectory:
-        """A copy of ``parent`` that goes its own way from here: same state, other noise."""
+    def fork(self, parent: Trajectory, number: int | None = None, *, greedy: bool = False) -> Trajectory:
+        """A copy of ``parent`` that goes its own way from here: same state, other noise, named as in ``start``."""
         origin, slot = self._slot(parent), self._take()
         self._h[slot], self._l[slot] = self._h[origin], self._l[origin]
-        key = key_of(parent.key, parent.depth, parent.forks)
+        key = key_of(parent.key, parent.depth, parent.forks if number is None else number)
         parent.forks += 1
         self._footprints.copy(origin, slot)
-        return Trajectory(parent.problem, key, slot, parent.depth, parent.halt, parent.value)
+        copied = parent.problem, key, slot, parent.depth, parent.halt, parent.value, parent.answer
+        return Trajectory(*copied, greedy=greedy)
 
     def drop(self, trajectory: Trajectory) -> None:
         """Give up the trajectory's state and free its slot. Its answer, where it was concluded, stays."""
@@ -139,7 +145,8 @@ class Explorer:
         noise = None
         if model.draws:
             drawn = noise_of([(t.key, t.depth) for t in wave], (model.draws, *model.h0.shape))
-            drawn *= torch.tensor([model.temperature(t.depth) for t in wave])[:, None, None, None]
+            heat = [0.0 if t.greedy else model.temperature(t.depth) for t in wave]
+            drawn *= torch.tensor(heat)[:, None, None, None]
             noise = drawn.transpose(0, 1).to(self._h.device)
         state = model.supervision_step(Latent(self._h[slots], self._l[slots]), e, noise).state
         self._h[slots], self._l[slots] = state
@@ -193,7 +200,7 @@ class Explorer:
                     "width", "every slot of this explorer is taken by trajectories that were started before"
                 )
             self.advance(active, judge=halt_threshold < 1)
-            settled = self._settled(active, settling) if settling is not None else [None] * len(active)
+            settled = self.settled(active, settling) if settling is not None else [None] * len(active)
             for trajectory, end in zip(active, settled, strict=True):
                 halted = End.HALTED if trajectory.halt > halt_threshold else None
                 trajectory.end = halted or end or (End.EXHAUSTED if trajectory.depth >= depth else None)
@@ -202,7 +209,8 @@ class Explorer:
             self._leave(leaving, judged=halt_threshold < 1)
         return results
 
-    def _settled(self, trajectories: Sequence[Trajectory], settling: Settling) -> list[End | None]:
+    def settled(self, trajectories: Sequence[Trajectory], settling: Settling) -> list[End | None]:
+        """Conclude each, to be asked after every step, and say which have come to rest or go round in circles."""
         slots = torch.tensor([self._slot(t) for t in trajectories])
         depths = torch.tensor([t.depth for t in trajectories])
         self._footprints.record_answers(slots, depths, torch.stack(self.conclude(trajectories)))

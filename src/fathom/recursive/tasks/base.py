@@ -16,7 +16,7 @@ from torch import Tensor
 from fathom.errors import InputError
 from fathom.recursive.config import Shape
 
-__all__ = ["SplitName", "Task", "draw", "read_board", "show_board", "unseen"]
+__all__ = ["SplitName", "Task", "draw", "in_form_of", "read_board", "show_board", "unseen"]
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -107,3 +107,17 @@ def show_board(symbols: Tensor, size: int, letters: str) -> str:
     """Rows of letters, one a cell."""
     text = "".join(letters[int(symbol)] for symbol in symbols)
     return "\n".join(text[i : i + size] for i in range(0, size * size, size))
+
+
+def in_form_of(puzzle: str, board: str) -> str:
+    """``board``, rows divided by newlines, written as ``puzzle`` was: its rows divided by ``/``, or in one line; its
+    cells apart or not.
+    """
+    rows = [row.strip() for row in puzzle.strip().replace("/", "\n").splitlines() if row.strip()]
+    if "\n" not in board or not rows:
+        return board
+    if all(" " in row for row in rows):
+        board = "\n".join(" ".join(row) for row in board.splitlines())
+    if "\n" in puzzle.strip():
+        return board
+    return board.replace("\n", "/" if "/" in puzzle else " " if " " in board else "")

@@ -1,0 +1,157 @@
+"""A recursive model as a reasoner: a checkpoint, the puzzles that it was trained on, and how fast it runs here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from fathom.budget import Meter
+from fathom.errors import FathomError, LimitError, ModelFileError
+from fathom.reasoner import Capability
+from fathom.records import Problem
+from fathom.recursive.checkpoint import Checkpoint, load_checkpoint
+from fathom.recursive.explorer import Explorer
+from fathom.recursive.flops import step_flops
+from fathom.recursive.library import find_checkpoint
+from fathom.recursive.pace import Pace
+from fathom.recursive.session import RecursiveSession
+from fathom.recursive.stepping import WAVE, Habits
+from fathom.recursive.tasks import Task, open_task
+
+__all__ = ["RecursiveReasoner", "open_recursive"]
+
+SLOTS = 1024
+BEYOND_TRAINING = 8
+"""How many times as deep as in training a trajectory may get that does not come to its own end."""
+MEASURED = 16
+"""Trajectories in the steps that are timed."""
+HAND_OVER = 0.01
+"""Seconds before a deadline at which the answer is taken, and those that opening a session takes."""
+
+
+class RecursiveReasoner:
+    """A checkpoint seen as a reasoner: depth is supervision steps, width is latent trajectories.
+
+    Its answers are judged by the constraints of its task, which also end a trajectory as soon as its answer is right;
+    without ``constraints`` its heads alone decide. Without ``halting`` a trajectory goes as deep as it is told to.
+    Torch runs in one worker thread, with ``threads`` threads of its own; more than one rarely pays for models of this
+    size, and threads that torch is first used in later start with as many.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        task: Task,
+        *,
+        name: str | None = None,
+        constraints: bool = True,
+        halting: bool = True,
+        threads: int = 1,
+    ) -> None:
+        if threads < 1:
+            raise LimitError("threads", f"threads must be at least 1, not {threads!r}")
+        self.checkpoint = checkpoint
+        self.task = task
+        self.name = name or f"recursive:{task.name}"
+        self.constraints = constraints
+        self.halting = halting
+        self._worker = ThreadPoolExecutor(1, "fathom-recursive", torch.set_num_threads, (threads,))
+        self._habits: Habits | None = None
+
+    def __repr__(self) -> str:
+        return f"RecursiveReasoner({self.name!r})"
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        can = {Capability.VALUE, Capability.STEPS, Capability.EXTEND, Capability.CONTINUE, Capability.FORK}
+        return frozenset(can | {Capability.VALID} if self.constraints else can)
+
+    @property
+    def max_width(self) -> int | None:
+        return None
+
+    async def prepare(self) -> Habits:
+        """Warm up and measure how long a step takes here, once."""
+        if self._habits is None:
+            self._habits = await asyncio.get_running_loop().run_in_executor(self._worker, self._measured)
+        return self._habits
+
+    def _measured(self) -> Habits:
+        model, metrics = self.checkpoint.model, self.checkpoint.metrics
+        explorer = Explorer(model, slots=MEASURED)
+        shape = (model.shape.length, model.shape.fields) if model.shape.fields > 1 else (model.shape.length,)
+        problem = explorer.pose(torch.zeros(shape, dtype=torch.long))
+        all_of_them = [explorer.start(problem) for _ in range(MEASURED)]
+        times = {}
+        for rows in (MEASURED, 1):
+            seconds = []
+            for _ in range(4):  # the first ones pay for what torch sets up
+                began = time.monotonic()
+                explorer.advance(all_of_them[:rows])
+                explorer.conclude(all_of_them[:rows])
+                seconds.append(time.monotonic() - began)
+            times[rows] = sorted(seconds)[1]
+        supervision = model.config.supervision
+        return Habits(
+            pace=Pace(times[1], times[MEASURED], MEASURED),
+            step_flops=step_flops(model),
+            halt_threshold=self.checkpoint.halt_threshold if self.halting else 1.0,
+            settles=self.halting,
+            usual_depth=float(metrics.get("halt_depth", supervision)),
+            greatest_depth=BEYOND_TRAINING * supervision if self.halting else supervision,
+        )
+
+    async def open(
+        self, problem: Problem, meter: Meter, *, seed: int = 0, wants: frozenset[Capability] = frozenset()
+    ) -> RecursiveSession:
+        """Read the puzzle. Raises InputError for one that is none, or contradicts itself."""
+        puzzle = problem.text
+        x = self.task.parse(puzzle)
+        habits = await self.prepare()
+        needed = HAND_OVER + habits.pace.late(1)
+        if needed >= meter.seconds_left:
+            raise LimitError(
+                "seconds",
+                f"the deadline is too short: a step of {self.name} takes {habits.pace.step(1):.2g} s on this machine, "
+                f"and {meter.seconds_left:.2g} s are left; allow at least {2 * needed:.2g} s",
+            )
+        explorer = Explorer(self.checkpoint.model, seed=seed, slots=SLOTS, wave=WAVE)
+        if not meter.fits(explorer.trajectory_bytes):
+            raise LimitError(
+                "memory_bytes",
+                f"the memory limit is too small: a trajectory of {self.name} takes {explorer.trajectory_bytes} bytes",
+            )
+        return RecursiveSession(
+            self.name, self.task, puzzle, x, explorer, habits, self._worker, constraints=self.constraints
+        )
+
+    async def aclose(self) -> None:
+        self._worker.shutdown(wait=False)
+
+
+async def open_recursive(
+    name_or_path: str, *, constraints: bool = True, halting: bool = True, threads: int = 1, device: str = "cpu"
+) -> RecursiveReasoner:
+    """Open a shipped checkpoint by its name, or one by its file, ready to answer. See ``RecursiveReasoner``.
+
+    Raises UnknownModel, which lists those that are shipped, and ModelFileError for a file that cannot be used.
+    """
+    path = find_checkpoint(name_or_path)
+    checkpoint = await asyncio.to_thread(load_checkpoint, path, device=device)
+    try:
+        task = open_task(checkpoint.task)
+    except FathomError as error:
+        raise ModelFileError(f"{path} was trained for a task that is not known here: {error}") from error
+    if task.shape != checkpoint.model.shape:
+        raise ModelFileError(
+            f"{path} is of another version of the task {task.name!r}: it reads and writes {checkpoint.model.shape}, "
+            f"the task {task.shape}"
+        )
+    reasoner = RecursiveReasoner(
+        checkpoint, task, name=f"recursive:{name_or_path}", constraints=constraints, halting=halting, threads=threads
+    )
+    await reasoner.prepare()
+    return reasoner

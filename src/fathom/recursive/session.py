@@ -1,0 +1,224 @@
+"""One puzzle before one recursive model: latent trajectories are its lines of thought, supervision steps their depth.
+
+A trajectory's noise is named by the seed, its own number and those of the trajectories that it was forked from, so that
+how they were batched leaves no trace. The memory budget holds the states of all that can still grow; whoever ends gives
+its place to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fathom.budget import Meter
+from fathom.errors import LimitError
+from fathom.reasoner import Expansion, Reserve
+from fathom.records import StopReason, Trajectory
+from fathom.recursive.explorer import Explorer
+from fathom.recursive.explorer import Trajectory as Latent
+from fathom.recursive.stepping import WAVE, Habits, Row, Stepper
+from fathom.recursive.tasks.base import Task, in_form_of
+
+__all__ = ["RecursiveSession"]
+
+CONCLUSION = 1e-4
+"""Seconds to write down an answer, which was decoded already."""
+
+
+class _Free:
+    """What a model of one's own costs."""
+
+    def cost(self, prompt_tokens: int, tokens: int) -> float:
+        return 0.0
+
+
+class RecursiveSession:
+    """See ``fathom.reasoner.Session``; the unit of depth is a supervision step.
+
+    With ``constraints`` those of the task are consulted after every step: a right answer ends its trajectory, and a
+    wrong one is known to be wrong.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        task: Task,
+        puzzle: str,
+        x: Tensor,
+        explorer: Explorer,
+        habits: Habits,
+        worker: Executor,
+        *,
+        constraints: bool,
+    ) -> None:
+        self.label = label
+        self.task = task
+        self.puzzle = puzzle
+        self.explorer = explorer
+        self.habits = habits
+        self._x = x
+        self._constraints = constraints
+        self._problem = explorer.pose(x)
+        self._stepper = Stepper(explorer, habits, worker, self._validity, self._abandoned)
+        self._held: dict[int, tuple[Latent, Meter]] = {}  # by slot
+        self._dropped: set[int] = set()  # slots to be freed when what grows in them rests
+
+    def room(self, meter: Meter) -> int:
+        """As many as step together in a tick, and could still go twice as deep as usual in the time that is left.
+
+        Once something has ended, none is started that has no prospect of getting half as far as usual.
+        """
+        left, pace, depth = meter.seconds_left, self.habits.pace, self.habits.usual_depth
+        if left == math.inf:
+            return WAVE
+        if self._stepper.ended and pace.late(1) + 0.5 * depth * pace.step(1) > left:
+            return 0
+        rows = self.habits.tick()
+        while rows > 1 and pace.late(rows) + 2 * depth * pace.step(rows) > left:
+            rows //= 2
+        return rows
+
+    def reserve(self, width: int) -> Reserve:
+        """A step that is under way is waited for; after it, answers need only be written down."""
+        rows = self._stepper.under_way or min(width, self.habits.tick())
+        return Reserve(self.habits.pace.late(rows) + CONCLUSION * width, 0)
+
+    async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        if expansion.parent is None and expansion.units is not None and expansion.units < 1:
+            raise LimitError("depth", "a recursive model answers after one supervision step: allow a depth of 1")
+        outbox: asyncio.Queue[Row] = asyncio.Queue()
+        rows = list(self._admit(expansion, meter, outbox))
+        waiting = set(rows)
+        try:
+            self._stepper.add(rows)
+            while waiting:
+                row = await outbox.get()
+                waiting.discard(row)
+                if row.latent.depth or row.error:
+                    yield self._given(row)
+                else:  # cut before its first step: there is nothing to give back
+                    self._free(row.latent)
+        finally:
+            for row in waiting:
+                self._stepper.abandon(row)
+
+    def _admit(self, expansion: Expansion, meter: Meter, outbox: asyncio.Queue[Row]) -> Iterator[Row]:
+        """A row for each trajectory of the expansion, as many as memory, slots and model calls have room for."""
+        parent = expansion.parent
+        for id in expansion.ids:
+            if parent is not None and parent.id == id:
+                latent, origin = parent.state, parent.parent
+                if not self._call(meter):
+                    return
+            elif self._fits(meter) and self._call(meter):
+                latent, origin = self._begun(id, expansion, meter), None if parent is None else parent.id
+            else:
+                return
+            units = self.habits.greatest_depth if expansion.units is None else expansion.units
+            if expansion.to_step:  # a step of its reasoning is a supervision step
+                units = min(units, 1)
+            yield Row(id, origin, latent, latent.depth + units, latent.depth + expansion.at_least, meter, outbox)
+
+    def _begun(self, id: int, expansion: Expansion, meter: Meter) -> Latent:
+        """A trajectory of its own, with the parent's past where there is one."""
+        if expansion.parent is None:
+            latent = self.explorer.start(self._problem, id, greedy=expansion.greedy)
+            meter.observe(width=1)  # a continuation is no new line of thought: others are dropped for it
+        else:
+            latent = self.explorer.fork(expansion.parent.state, id, greedy=expansion.greedy)
+        meter.hold(self.explorer.trajectory_bytes)
+        assert latent.slot is not None
+        self._held[latent.slot] = latent, meter
+        return latent
+
+    def _fits(self, meter: Meter) -> bool:
+        """Whether there is memory for one more."""
+        if self.explorer.free and meter.fits(self.explorer.trajectory_bytes):
+            return True
+        meter.refused = StopReason.MEMORY
+        return False
+
+    def _call(self, meter: Meter) -> bool:
+        """Count a model call, if the limit on them allows it. No tokens are generated."""
+        with meter.lease(1, price=_Free()) as lease:
+            if lease.tokens:
+                lease.charge("sample", calls=1)
+            return lease.tokens > 0
+
+    def _given(self, row: Row) -> Trajectory:
+        latent = row.latent
+        told = Trajectory(
+            row.id,
+            parent=row.parent,
+            depth=latent.depth,
+            finished=row.finished,
+            reason=row.reason,
+            value=latent.value,
+            error=row.error,
+            state=latent,
+        )
+        if row.finished or row.error or latent.slot in self._dropped:
+            self._free(latent)
+        if row.error:
+            return told
+        if row.finished:
+            return self._answered(told, row.valid)
+        return replace(told, text=self._board(latent))
+
+    def _answered(self, trajectory: Trajectory, valid: bool | None) -> Trajectory:
+        """With its answer: the board as people write it. One that breaks a constraint has no standing in a vote."""
+        board = self._board(trajectory.state)
+        return replace(trajectory, text=board, answer=board, key=board, parsed=valid is not False, valid=valid)
+
+    def _board(self, latent: Latent) -> str:
+        return in_form_of(self.puzzle, self.task.render(self._x, latent.answer))
+
+    def _validity(self, latents: Sequence[Latent]) -> list[bool | None]:
+        """Whether the answers that these hold are right, None where the constraints are not consulted."""
+        answers = [latent.answer for latent in latents if latent.answer is not None]
+        if not self._constraints or not answers:
+            return [None] * len(latents)
+        right: list[bool | None] = self.task.valid(
+            self._x.expand(len(answers), *self._x.shape), torch.stack(answers)
+        ).tolist()
+        return right
+
+    async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        right = self._validity([trajectory.state for trajectory in trajectories])
+        for trajectory, valid in zip(trajectories, right, strict=True):
+            self._free(trajectory.state)
+            yield self._answered(trajectory, valid)
+
+    def drop(self, trajectories: Sequence[Trajectory]) -> None:
+        for trajectory in trajectories:
+            latent: Latent = trajectory.state
+            if latent.slot is not None and self._stepper.growing(latent) is not None:
+                self._dropped.add(latent.slot)
+            else:
+                self._free(latent)
+
+    def _abandoned(self, row: Row) -> None:
+        self._free(row.latent)
+
+    def _free(self, latent: Latent) -> None:
+        """Give up what is held for a trajectory, once."""
+        if latent.slot is None:
+            return
+        _, meter = self._held.pop(latent.slot)
+        meter.hold(-self.explorer.trajectory_bytes)
+        self._dropped.discard(latent.slot)
+        self.explorer.drop(latent)
+
+    def stop(self, ids: Collection[int] | None = None) -> None:
+        self._stepper.cut(ids)
+
+    async def aclose(self) -> None:
+        await self._stepper.aclose()
+        for latent, _ in list(self._held.values()):
+            self._free(latent)
