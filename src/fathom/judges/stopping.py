@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["beats_runner_up", "cannot_change", "chance_of_losing", "is_mode"]
 
@@ -113,9 +114,14 @@ def chance_of_losing(counts: Iterable[int], remaining: int, unseen: bool = True)
     For more it is the sum over rivals of the exact chance that this one draws level, a bound from above that is tight
     where it is small, which is where one stops. A tie counts as a loss, since a tie-break may go either way.
     """
-    ordered = sorted(counts, reverse=True)
+    ordered = tuple(sorted(counts, reverse=True))
     if remaining <= 0 or not ordered:
         return 0.0 if ordered else 1.0
+    return _chance_of_losing(ordered, remaining, unseen)
+
+
+@lru_cache(maxsize=4096)  # votes of few samples take few shapes, and many runs pass through the same ones
+def _chance_of_losing(ordered: tuple[int, ...], remaining: int, unseen: bool) -> float:
     leader, others = ordered[0], Counter([*ordered[1:], *([0] if unseen else [])])
     mass = sum((count + 1) * times for count, times in others.items())
     total = 0.0
