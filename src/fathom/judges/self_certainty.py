@@ -17,18 +17,21 @@ from typing import ClassVar
 from fathom.judges.base import Candidate, EachVerifier, Timing, Verdict
 from fathom.judges.confidence import Stretch, check, over
 from fathom.judges.registry import JUDGES
+from fathom.language.confidence import token_confidence
 from fathom.reasoner import Capability
 from fathom.specs import option
 
-__all__ = ["SelfCertainty", "certainty"]
-
-_FLOOR = -100.0  # some servers tell -9999 or minus infinity of a token that sampling had excluded
+__all__ = ["SelfCertainty", "certainty", "confidences"]
 
 
 def certainty(top: Sequence[float]) -> float:
     """KL(U_k‖p) of one token, in nats, from the log-probabilities of its k likeliest candidates; at least 0."""
-    k = len(top)
-    return max(0.0, -math.fsum(max(_FLOOR, logprob) for logprob in top) / k - math.log(k))
+    return max(0.0, token_confidence(top) - math.log(len(top)))
+
+
+def confidences(tops: Sequence[Sequence[float]]) -> list[float]:
+    """DeepConf's confidence of every token of which the likeliest candidates are known."""
+    return [token_confidence(top) for top in tops if top]
 
 
 @JUDGES.register("self-certainty", source="arXiv 2502.18581; stretches: DeepConf, arXiv 2508.15260")

@@ -23,6 +23,7 @@ class Choice:
     stopped_by: str | None = None
     error: str | None = None
     complete: bool = False  # cut by ourselves, because all that was wanted is there
+    weak: bool = False  # cut by ourselves, because the model became too unsure of it
 
     def add(self, piece: Piece) -> None:
         self.text.append(piece.text)

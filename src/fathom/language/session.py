@@ -15,26 +15,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fathom.budget import Lease, Meter
+from fathom.costs import Costs
 from fathom.language.choice import Choice
+from fathom.language.confidence import Watch
 from fathom.language.engines.base import (
     Engine,
     EngineCapability,
     EngineTraits,
     Finish,
     Generation,
+    Piece,
     Prompt,
     Request,
     Sampling,
     Span,
 )
 from fathom.language.prompts import Form, again, open_thinking
-from fathom.language.timing import Timing
-from fathom.reasoner import Expansion, Reserve
+from fathom.language.timing import DEFAULT_DEPTH, Timing
+from fathom.reasoner import Expansion, Floor, Reserve
 from fathom.records import Message, Trajectory
 
 __all__ = ["LanguageSession"]
 
-DEFAULT_DEPTH = 1024
 LEAST_DEPTH = 8
 GO_ON = "\nWait"
 STEP = "\n\n"  # what separates the steps of a chain of thought
@@ -75,8 +77,7 @@ class LanguageSession:
         self.direct = direct
         self.timing = timing
         self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
-        self._leases: list[Lease] = []
-        self._held: dict[Lease, tuple[Meter, int]] = {}
+        self._leases: dict[Lease, int] = {}  # of trajectories that may still be concluded, and the bytes held for each
 
     @property
     def traits(self) -> EngineTraits:
@@ -85,6 +86,11 @@ class LanguageSession:
     @property
     def label(self) -> str:
         return self.traits.model
+
+    @property
+    def costs(self) -> tuple[Costs]:
+        """What plans are made from (``fathom.costs.Costed``)."""
+        return (self.timing.costs(self.prompt_tokens or 0),)
 
     def room(self, meter: Meter) -> int:
         return self.timing.room(meter)
@@ -102,12 +108,12 @@ class LanguageSession:
                 yield self._ungrown(id, expansion, lease)
         elif expansion.at_least:
             async for trajectory in _as_completed([self._extended(id, expansion, lease) for id, lease in work]):
-                yield trajectory
+                yield self._settled(trajectory)
         elif work:
             start = self._start(expansion)
             request = self._request(expansion, start, leases, meter)
-            async for index, choice in self._generate(request, expansion.ids, leases, "sample"):
-                yield await self._grown(work[index][0], expansion, start, choice, leases[index])
+            async for index, choice in self._generate(request, expansion.ids, leases, "sample", floor=expansion.floor):
+                yield self._settled(await self._grown(work[index][0], expansion, start, choice, leases[index]))
 
     def _ungrown(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
         """Where no token of reasoning is to be had: the parent once more, or nothing, to be asked directly."""
@@ -148,10 +154,9 @@ class LanguageSession:
                 lease.close()
                 break
             leases.append(lease)
+            self._leases[lease] = size
             if size:  # nothing is known of what servers hold
                 meter.hold(size)
-                self._held[lease] = meter, size
-        self._leases.extend(leases)
         return depth, leases
 
     def _start(self, expansion: Expansion) -> _State:
@@ -173,7 +178,7 @@ class LanguageSession:
             max_tokens=max(1, min(lease.left for lease in leases) - self.form.tokens),
             sampling=self._sampling(expansion),
             seed=self.seed + expansion.ids[0],
-            stream=not unlimited,
+            stream=not unlimited or expansion.floor is not None,
             deadline=None if unlimited else meter.deadline,
         )
 
@@ -195,7 +200,7 @@ class LanguageSession:
                 if lease.left <= self.form.tokens:
                     break
             request = self._request(replace(expansion, ids=(id,)), start, [lease], lease.meter)
-            async for _, choice in self._generate(request, (id,), [lease], "sample"):
+            async for _, choice in self._generate(request, (id,), [lease], "sample", floor=expansion.floor):
                 base = replace(expansion, parent=trajectory or expansion.parent)
                 trajectory = await self._grown(id, base, start, choice, lease)
         return trajectory
@@ -207,10 +212,13 @@ class LanguageSession:
         leases: Sequence[Lease],
         role: str,
         enough: Callable[[str], bool] | None = None,
+        floor: Floor | None = None,
     ) -> AsyncGenerator[tuple[int, Choice], None]:
         """Run a request; each choice is given back as it ends, and charged to its lease as it grows."""
         choices = [Choice() for _ in range(request.n)]
+        watches = [Watch(floor) for _ in choices] if floor is not None else None
         flops_each = 2.0 * self.traits.parameters
+        since: dict[int, float] = {}  # when a choice last advanced
         generation = self.engine.generate(request)
         async with generation:
             running = self._running[generation] = dict(enumerate(ids[: request.n]))
@@ -219,6 +227,7 @@ class LanguageSession:
                     choice = choices[piece.index]
                     choice.add(piece)
                     self.timing.unread = 0
+                    self._time(piece, since)
                     leases[piece.index].charge(
                         role,
                         tokens=piece.tokens,
@@ -234,8 +243,20 @@ class LanguageSession:
                     elif enough is not None and enough("".join(choice.text)):
                         choice.complete = True
                         generation.cancel(piece.index)
+                    elif watches is not None and watches[piece.index].fell(choice.top_logprobs):
+                        choice.weak = True
+                        generation.cancel(piece.index)
             finally:
                 del self._running[generation]
+
+    def _time(self, piece: Piece, since: dict[int, float]) -> None:
+        """Learn from a piece how long steps take now, where they were measured before."""
+        if self.timing.pace is None or piece.tokens == 0:
+            return
+        now = time.monotonic()
+        if piece.index in since and piece.tokens == 1:
+            self.timing.stepped(sum(map(len, self._running.values())), now - since[piece.index])
+        since[piece.index] = now
 
     async def _read(self, text: str) -> tuple[str | None, str, bool]:
         """``answer``, ``key`` and ``parsed`` of a trajectory with this text."""
@@ -266,14 +287,17 @@ class LanguageSession:
             key=key,
             parsed=parsed,
             finished=finished,
-            reason="step"
-            if choice.finish is Finish.STOP and not finished
-            else _REASONS[choice.finish or Finish.CANCELLED],
+            reason=self._reason(choice, finished),
             logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
             top_logprobs=(*(parent.top_logprobs if parent else ()), *choice.top_logprobs),
             error=choice.error,
             state=_State(spans, lease, start.revises, greedy=expansion.greedy),
         )
+
+    def _reason(self, choice: Choice, finished: bool) -> str:
+        if choice.finish is Finish.STOP and not finished:
+            return "step"
+        return "weak" if choice.weak else _REASONS[choice.finish or Finish.CANCELLED]
 
     def _goes_on(self, choice: Choice, text: str) -> bool:
         """Whether a choice that stopped has only come to the end of a step.
@@ -286,7 +310,14 @@ class LanguageSession:
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         async for concluded in _as_completed([self._concluded(t, meter) for t in trajectories]):
+            self.drop((concluded,))
             yield concluded
+
+    def _settled(self, trajectory: Trajectory) -> Trajectory:
+        """One that has its answer, or failed, needs nothing more: what it did not use is there for others at once."""
+        if trajectory.answer is not None or trajectory.error:
+            self.drop((trajectory,))
+        return trajectory
 
     async def _concluded(self, trajectory: Trajectory, meter: Meter) -> Trajectory:
         if self.form.tokens == 0:
@@ -297,7 +328,7 @@ class LanguageSession:
         lease = state.lease
         if lease is None or lease.left == 0:  # its children, which have not come back, brought leases of their own
             lease = meter.lease(self.form.tokens, price=self.traits.price)
-            self._leases.append(lease)
+            self._leases[lease] = 0
         if lease.left == 0:
             return trajectory
         greedy = trajectory.depth > 0 or state.greedy
@@ -311,7 +342,7 @@ class LanguageSession:
         began = time.monotonic()
         enough = self.form.closed if said else None
         async for _, choice in self._generate(request, (trajectory.id,), [lease], "conclude", enough):
-            lease.close()
+            self._free(lease)
             if choice.error:
                 return replace(trajectory, error=choice.error)
             whole = choice.complete or choice.finish is Finish.STOP
@@ -351,9 +382,8 @@ class LanguageSession:
     def _free(self, lease: Lease) -> None:
         """Give back the tokens of a lease that are not used, and the memory that is held with it."""
         lease.close()
-        if (held := self._held.pop(lease, None)) is not None:
-            meter, size = held
-            meter.hold(-size)
+        if size := self._leases.pop(lease, 0):
+            lease.meter.hold(-size)
 
     def stop(self, ids: Collection[int] | None = None) -> None:
         for generation, open_choices in list(self._running.items()):
@@ -363,9 +393,8 @@ class LanguageSession:
 
     async def aclose(self) -> None:
         self.stop()
-        for lease in self._leases:
+        for lease in list(self._leases):
             self._free(lease)
-        self._leases = []
 
 
 _REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cut", Finish.FAILED: "failed"}

@@ -65,7 +65,8 @@ def answers(weights: Mapping[str, float], steps: int = 3) -> Script:
 
 
 class ScriptedEngine(Engine):
-    """Plays a script. ``fail`` gives the error of a choice, by its seed, or None for it to succeed."""
+    """Plays a script. ``fail`` gives the error of a choice, by its seed, or None for it to succeed. ``probability`` is
+    the model's own of a word that it writes; without one it is drawn."""
 
     def __init__(
         self,
@@ -79,10 +80,12 @@ class ScriptedEngine(Engine):
         parameters: int = 1_000_000,
         name: str = "scripted",
         fail: Callable[[int], EngineError | None] = lambda seed: None,
+        probability: Callable[[str], float] | None = None,
     ) -> None:
         self.script: Script = answers(script) if isinstance(script, Mapping) else script
         self.latency = latency or Latency()
         self.fail = fail
+        self.probability = probability
         self.running = 0
         self.cancelled = 0
         capabilities = {
@@ -190,7 +193,8 @@ class _Playing(Generation):
                     await asyncio.sleep(engine.latency.token * (1 + engine.latency.crowding * (engine.running - 1)))
                 text += word
                 stop, met = min(((at, s) for s in request.sampling.stop if (at := text.find(s)) >= 0), default=(-1, ""))
-                logprobs = (math.log(0.5 + 0.5 * rng.random()),) if request.sampling.logprobs else ()
+                probability = engine.probability(word) if engine.probability else 0.5 + 0.5 * rng.random()
+                logprobs = (math.log(probability),) if request.sampling.logprobs else ()
                 count = request.sampling.top_logprobs
                 top = tuple(_top(word, logprob, count) for logprob in logprobs) if count else ()
                 shown = word if stop < 0 else word[: max(0, len(word) - (len(text) - stop))]
