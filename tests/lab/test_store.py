@@ -18,7 +18,7 @@ from fathom.lab.records import GREEDY, Asked, Outcome, Terms, Verdicts, Written
 from fathom.lab.store import FILE, Store
 from fathom.records import Spent
 
-TERMS = Terms("m", "abc", "engine 1", "temperature=0.7", "think", "sums", "def", 0)
+TERMS = Terms("m", "abc", "engine 1", "temperature=0.7", "think", "sums", 0)
 QUESTIONS = [Asked(0, "q0", "1 + 1?", "2"), Asked(1, "q1", "2 + 2?", "4")]
 
 
@@ -26,7 +26,7 @@ def drawn(rng: random.Random, question: int, sample: int, depth: int = -1) -> Wr
     answer = str(rng.randrange(5))
     return Written(
         question, depth, sample, f"n:{answer}", True, rng.random() < 0.8, float(rng.randrange(2)), rng.randrange(1, 90),
-        rng.randrange(3), 40, rng.random(), -rng.random(), None, sample, "stop", answer, f"so {answer}",
+        rng.randrange(3), 40, rng.random(), -rng.random(), None, None, sample, "stop", answer, f"so {answer}",
     )  # fmt: skip
 
 

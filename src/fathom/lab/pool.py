@@ -27,7 +27,7 @@ __all__ = ["Columns", "Graded", "Pool", "load", "load_all"]
 BoolArray = npt.NDArray[np.bool_]
 TextArray = npt.NDArray[np.object_]
 
-_NUMBERS = ("score", "steps", "conclusion", "seconds", "logprob", "value", "parsed", "finished")
+_NUMBERS = ("score", "steps", "conclusion", "seconds", "logprob", "value", "valid", "parsed", "finished")
 _READ = ("question", "depth", "sample", *_NUMBERS, "prompt_tokens", "key", "reason", "answer")
 
 
@@ -37,7 +37,8 @@ class Columns:
 
     ``code`` numbers the answer within its question, -1 where none was given. ``score`` is the dataset's (NaN: not
     scored). ``steps`` are units of depth, ``conclusion`` the tokens of the conclusion, ``seconds`` the time until it
-    was over, ``logprob`` the mean per token and ``value`` the model's own estimate (NaN: unknown).
+    was over, ``logprob`` the mean per token, ``value`` the model's own estimate, and ``valid`` 1 or 0 where it
+    knows for certain whether the answer is right (NaN: unknown).
     """
 
     code: IntArray
@@ -47,6 +48,7 @@ class Columns:
     seconds: FloatArray
     logprob: FloatArray
     value: FloatArray
+    valid: FloatArray
     parsed: BoolArray
     finished: BoolArray
     answer: TextArray
@@ -134,7 +136,8 @@ class Pool:
     def trajectory(self, q: int, sample: int, id: int) -> Trajectory:
         """The trajectory at position ``q`` as a search is told of it, as number ``id``; ``GREEDY`` is a sample too."""
         columns, at = (self.greedy, 0) if sample == GREEDY else (self.samples, sample)
-        code, logprob, value = columns.code[q, at], columns.logprob[q, at], columns.value[q, at]
+        code, logprob = columns.code[q, at], columns.logprob[q, at]
+        value, valid = columns.value[q, at], columns.valid[q, at]
         return Trajectory(
             id,
             depth=int(columns.steps[q, at]),
@@ -145,6 +148,7 @@ class Pool:
             reason=columns.reason[q, at],
             logprobs=() if math.isnan(logprob) else (float(logprob),),
             value=None if math.isnan(value) else float(value),
+            valid=None if math.isnan(valid) else bool(valid),
         )
 
     def graded(self, judge: str) -> Graded:
@@ -216,7 +220,7 @@ def _pool(
             for column, value in zip(flat, (code, *numbers, reason, answer), strict=True):
                 column.append(value)
         keys.append(tuple(codes))
-    kinds = (np.int64, float, np.int64, np.int64, float, float, float, bool, bool, np.int64, object, object)
+    kinds = (np.int64, float, np.int64, np.int64, float, float, float, float, bool, bool, np.int64, object, object)
     arrays = [np.array(c, dtype=kind).reshape(len(whole), n + 1) for c, kind in zip(flat, kinds, strict=True)]
     names = ("code", *_NUMBERS, "prompt_tokens", "reason", "answer")
     table = dict(zip(names, arrays, strict=True))

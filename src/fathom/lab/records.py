@@ -19,7 +19,7 @@ class Terms:
     """What a sweep was made under: trajectories made under other terms do not belong with it.
 
     ``model_hash`` is the sha256 of the model's file where it has one, ``engine`` its name and version; ``sampling`` and
-    ``prompts`` say in full how it was asked; ``dataset_hash`` is the sha256 over all questions in their order.
+    ``prompts`` say how it was asked. The questions themselves are kept, and compared one by one.
     """
 
     model: str
@@ -28,7 +28,6 @@ class Terms:
     sampling: str
     prompts: str
     dataset: str
-    dataset_hash: str
     seed: int
 
 
@@ -51,7 +50,8 @@ class Written:
     supervision steps) and ``conclusion`` the tokens of its conclusion; ``prompt_tokens`` is the length of its prompt,
     ``seconds`` the time from the start of its run until it was over, with all that ran beside it. ``score`` is the
     dataset's, in [0, 1], 1 for right, None where nothing could be scored. ``logprob`` is the mean over its tokens,
-    ``value`` the model's own estimate. The other fields are those of ``fathom.records.Trajectory``.
+    ``value`` the model's own estimate, ``valid`` what it
+    knows for certain. The other fields are those of ``fathom.records.Trajectory``.
     """
 
     question: int
@@ -67,6 +67,7 @@ class Written:
     seconds: float = 0.0
     logprob: float | None = None
     value: float | None = None
+    valid: bool | None = None
     seed: int = 0
     reason: str = "stop"
     answer: str | None = None

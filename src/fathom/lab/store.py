@@ -39,7 +39,7 @@ CREATE TABLE trajectory (
     sweep INTEGER NOT NULL, question INTEGER NOT NULL, depth INTEGER NOT NULL, sample INTEGER NOT NULL,
     key TEXT NOT NULL, parsed INTEGER NOT NULL, finished INTEGER NOT NULL, score REAL, steps INTEGER NOT NULL,
     conclusion INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, seconds REAL NOT NULL, logprob REAL, value REAL,
-    seed INTEGER NOT NULL, reason TEXT NOT NULL, answer TEXT, text TEXT NOT NULL,
+    valid INTEGER, seed INTEGER NOT NULL, reason TEXT NOT NULL, answer TEXT, text TEXT NOT NULL,
     UNIQUE (sweep, question, depth, sample));
 CREATE TABLE verdict (
     sweep INTEGER NOT NULL, question INTEGER NOT NULL, depth INTEGER NOT NULL, sample INTEGER NOT NULL,
@@ -259,8 +259,10 @@ class Store:
             (sweep, *values),
         )
         for row in rows:
-            fields = dict(zip(_WRITTEN, row, strict=True))
-            yield Written(**{**fields, "parsed": bool(fields["parsed"]), "finished": bool(fields["finished"])})
+            found = dict(zip(_WRITTEN, row, strict=True))
+            for name in ("parsed", "finished", "valid"):
+                found[name] = None if found[name] is None else bool(found[name])
+            yield Written(**found)
 
     def columns(self, sweep: int, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """Some fields of all trajectories of a sweep, by question, depth and sample: for reading them as arrays."""

@@ -1,0 +1,79 @@
+"""What makes trajectories belong together: the model and its file, the engine, the sampling, the words, the questions.
+
+Also what is to be known of a model when its trajectories are read without it: its size, pace and price.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import fathom
+from fathom.errors import InputError
+from fathom.lab.datasets import Dataset
+from fathom.lab.records import Terms
+from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
+from fathom.language.model import LanguageModel
+from fathom.language.prompts import FORMS
+from fathom.reasoner import Reasoner
+
+__all__ = ["facts_of", "hash_of", "terms_of"]
+
+
+def hash_of(uri: str) -> str:
+    """The sha256 of the file that a model's URI leads to; empty for a server, whose file nobody sees."""
+    name = DEFAULT_MODEL if uri in ("", "embedded") else uri
+    if name in CATALOGUE:
+        return CATALOGUE[name].sha256
+    scheme, _, rest = uri.partition(":")
+    if scheme == "recursive":
+        from fathom.recursive.library import find_checkpoint
+
+        return _digest(find_checkpoint(rest))
+    return _digest(Path(rest)) if scheme == "gguf" else ""
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+
+
+def terms_of(model: Reasoner, uri: str, dataset: Dataset, seed: int) -> Terms:
+    """The terms of a sweep of this model on this dataset."""
+    engine, sampling, prompts = f"fathom {fathom.__version__}", "", ""
+    if isinstance(model, LanguageModel):
+        traits = model.engine.traits
+        engine = f"{traits.model} {traits.version}".strip()
+        chosen = {
+            name: value for name, value in asdict(model.sampling).items() if value not in (None, (), {}, False, 0)
+        }
+        sampling = json.dumps(chosen, sort_keys=True)
+        prompts = f"{model.form} {hashlib.sha256(repr(FORMS[model.form]).encode()).hexdigest()[:16]}"
+    return Terms(
+        model=model.name,
+        model_hash=hash_of(uri),
+        engine=engine,
+        sampling=sampling,
+        prompts=prompts,
+        dataset=dataset.name,
+        seed=seed,
+    )
+
+
+async def facts_of(model: Reasoner, uri: str) -> dict[str, Any]:
+    """What is known of the model: ``parameters``, and where they are, ``pace``, ``price`` and ``room``."""
+    facts: dict[str, Any] = {"uri": uri, "parameters": 0}
+    if isinstance(model, LanguageModel):
+        traits, pace = model.engine.traits, await model.engine.pace()
+        facts |= {"parameters": traits.parameters, "room": traits.room}
+        if pace is not None:
+            facts["pace"] = {"read_seconds": pace.read_seconds, "step_seconds": dict(pace.step_seconds)}
+        if traits.price is not None:
+            facts["price"] = asdict(traits.price)
+    return facts

@@ -1,0 +1,262 @@
+"""Sampling a pool once: every question, every depth, greedy and drawn, through the ordinary session, driver and meter.
+
+What has come in is kept at once, with what it cost; whatever is missing when a sweep begins again is drawn, each sample
+with the seed that is its own, so that an interrupted sweep ends as an uninterrupted one would have. Searches that steer
+generation cannot be played on a pool: they are run live, and their outcomes kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fathom.api import prepare_run, strategy_of
+from fathom.budget import Budget, Meter
+from fathom.errors import EngineError, FathomError, InputError, NoAnswer, PromptTooLong, UpstreamError, UsageError
+from fathom.judges.base import Candidate, Timing, judge_needs, timing_of, verdicts_of
+from fathom.judges.registry import JUDGES
+from fathom.lab.datasets import Dataset, Question
+from fathom.lab.gather import Gather
+from fathom.lab.keeping import MOST_SAMPLES, Keep, Keeping, bound, question_seed, total
+from fathom.lab.progress import Progress
+from fathom.lab.records import GREEDY, UNLIMITED, Outcome, SweepInfo, Verdicts, Written
+from fathom.lab.store import Store
+from fathom.language.model import LanguageModel
+from fathom.reasoner import Capability, Reasoner
+from fathom.records import Problem, Spent
+from fathom.search.base import Terms
+from fathom.search.driver import Driver
+
+__all__ = ["SweepOptions", "Sweeper"]
+
+HOPELESS = 3
+"""Questions that fail before anything has succeeded, after which a sweep gives up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """What to draw: ``samples`` a question and the greedy one, at each of ``depths`` (None: the model's own limit).
+
+    ``judges`` (specs) are asked for their verdict on every sample, ``live`` strategies (specs) are run on every
+    question under ``budget``; ``parallel`` questions are under way at a time.
+    """
+
+    samples: int = 16
+    depths: tuple[int | None, ...] = (None,)
+    seed: int = 0
+    judges: tuple[str, ...] = ()
+    live: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    parallel: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.samples <= MOST_SAMPLES:
+            raise UsageError(f"a sweep draws 1 to {MOST_SAMPLES} samples a question, not {self.samples}")
+        if self.parallel < 1:
+            raise UsageError(f"at least one question is under way at a time, not {self.parallel}")
+        for spec in self.judges:
+            if timing_of(JUDGES.build(spec)) is Timing.TOGETHER:
+                raise UsageError(f"{spec} compares attempts with one another: its word on one alone cannot be kept")
+        for spec in self.live:
+            strategy_of(spec)
+
+
+class Sweeper:
+    """One sweep being filled. ``observe`` is told of progress whenever something was kept."""
+
+    def __init__(
+        self,
+        model: Reasoner,
+        dataset: Dataset,
+        store: Store,
+        sweep: SweepInfo,
+        options: SweepOptions,
+        observe: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.model = model.using(form=dataset.form) if isinstance(model, LanguageModel) else model
+        self.dataset = dataset
+        self.store = store
+        self.sweep = sweep
+        self.options = options
+        self.observe = observe
+        self.judges = {spec: JUDGES.build(spec) for spec in options.judges}
+        wanted = {Capability.LOGPROBS}.union(*(judge_needs(judge) for judge in self.judges.values()))
+        self.looks_at = frozenset(wanted & self.model.capabilities)
+        self._succeeded = False
+        self._outcomes = {(o.question, o.strategy, o.budget) for o in store.outcomes(sweep.id)}
+        self._budget = ", ".join(f"{name}={value:g}" for name, value in options.budget.limits().items())
+        self.progress = self._progress()
+
+    def _progress(self) -> Progress:
+        wanted = len(self.dataset.questions) * (self.options.samples + 1)
+        counts = self.store.counts(self.sweep.id)
+        done = sum(
+            min(self.options.samples + 1, counts.get((number, _kept(depth)), 0))
+            for number in range(len(self.dataset.questions))
+            for depth in self.options.depths
+        )
+        live = len(self.options.live) * len(self.dataset.questions)
+        done += sum(s in self.options.live and b == self._budget for _, s, b in self._outcomes)
+        return Progress(wanted * len(self.options.depths) + live, done, spent=self.store.spent(self.sweep.id))
+
+    async def run(self, numbers: Sequence[int] | None = None) -> Progress:
+        """Draw what is missing (of these questions, by default of all) and keep it as it comes.
+
+        A question that fails is listed and left for the next time; when nothing else than failures came, the last one
+        is raised. Cancelled, it keeps what has come in.
+        """
+        await self._judge_kept()
+        places = asyncio.Semaphore(self.options.parallel)
+
+        async def one(number: int) -> None:
+            async with places:
+                await self._question(number)
+
+        wanted = range(len(self.dataset.questions)) if numbers is None else numbers
+        try:
+            async with asyncio.TaskGroup() as group:
+                ticking = group.create_task(self._tick())
+                work = [group.create_task(one(number)) for number in wanted]
+                await asyncio.wait(work) if work else None
+                ticking.cancel()
+        except* FathomError as errors:
+            raise _first(errors) from None
+        finally:
+            self.store.flush()
+            if self.dataset.close is not None:
+                await self.dataset.close()
+        return self.progress
+
+    async def _tick(self) -> None:
+        """Commit what waits, also while nothing new comes in."""
+        while True:
+            await asyncio.sleep(self.store.patience)
+            self.store.flush(only_if_due=True)
+
+    async def _question(self, number: int) -> None:
+        question = self.dataset.questions[number]
+        try:
+            for depth in self.options.depths:
+                have = self.store.samples(self.sweep.id, number, _kept(depth))
+                missing = tuple(s for s in (GREEDY, *range(self.options.samples)) if s not in have)
+                if missing:
+                    await self._draw(number, question, depth, missing)
+            for spec in self.options.live:
+                if (number, spec, self._budget) not in self._outcomes:
+                    await self._run_live(number, question, spec)
+        except (EngineError, InputError, PromptTooLong) as error:
+            self.progress.failed[question.name] = str(error)
+            if not self._succeeded and len(self.progress.failed) >= HOPELESS:
+                raise
+
+    # -- drawing ----------------------------------------------------------------------------------------------------
+
+    async def _draw(self, number: int, question: Question, depth: int | None, missing: tuple[int, ...]) -> None:
+        meter, problem = Meter(), Problem.of(question.prompt)
+        search = Gather(missing, depth, self.looks_at).begin(Terms())
+        seed = question_seed(self.options.seed, number)
+        session = await self.model.open(problem, meter, seed=seed, wants=self.looks_at)
+        keeping = Keeping(
+            self.judges,
+            self._keep_of(number),
+            self.options.seed,
+            number,
+            question,
+            _kept(depth),
+            search,
+            session,
+            meter,
+        )
+        try:
+            keeper = asyncio.create_task(keeping.run())
+            try:
+                await Driver(search, session, problem, meter, keeping.observe).run()
+            finally:
+                keeping.end()
+                await keeper
+        finally:
+            await session.aclose()
+            self.store.charge(self.sweep.id, number, "samples", keeping.unaccounted())
+        if search.errors:
+            self.progress.failed[question.name] = "; ".join(search.errors[:3])
+        if search.errors and not search.settled:
+            raise UpstreamError(f"no sample of question {question.name} came back: {'; '.join(search.errors[:3])}")
+
+    def _keep_of(self, number: int) -> Keep:
+        return lambda items, spent: self._keep(items, spent, number, "samples")
+
+    def _keep(self, items: Sequence[Written | Verdicts | Outcome], spent: Spent, number: int, what: str) -> None:
+        """Keep what came in, and what was spent since the last time."""
+        self._succeeded = True
+        self.store.charge(self.sweep.id, number, what, spent)
+        self.store.add(self.sweep.id, items)
+        new = sum(not isinstance(item, Verdicts) for item in items)
+        self.progress.done += new
+        self.progress.drawn += new
+        self.progress.spent = total(self.progress.spent, spent)
+        self.observe(self.progress)
+
+    async def _judge_kept(self) -> None:
+        """Have those judged that were kept before, where a judge was named since."""
+        if not self.judges:
+            return
+        judged = {(v.judge, v.question, v.depth, v.sample) for v in self.store.verdicts(self.sweep.id)}
+        for spec, judge in self.judges.items():
+            later = [
+                t
+                for t in self.store.trajectories(self.sweep.id)
+                if t.sample != GREEDY and (spec, t.question, t.depth, t.sample) not in judged
+            ]
+            if later and judge_needs(judge) & {Capability.LOGPROBS, Capability.TOP_LOGPROBS}:
+                raise UsageError(f"{spec} looks at log-probabilities, which are not kept: name it when a sweep begins")
+            for t in later:
+                meter = Meter()
+                prompt = self.dataset.questions[t.question].prompt
+                session = await self.model.open(Problem.of(prompt), meter)
+                try:
+                    candidate = Candidate(t.text, t.answer, t.finished, value=t.value, valid=t.valid)
+                    (verdict,) = await verdicts_of(bound(judge, meter, session), prompt, [candidate])
+                finally:
+                    await session.aclose()
+                said = Verdicts(t.question, t.depth, t.sample, spec, verdict.score, verdict.passed, verdict.detail)
+                self._keep([said], meter.spent, t.question, "judge")
+
+    # -- live ---------------------------------------------------------------------------------------------------------
+
+    async def _run_live(self, number: int, question: Question, spec: str) -> None:
+        meter = Meter(self.options.budget)
+        run = await prepare_run(
+            self.model,
+            question.prompt,
+            strategy=spec,
+            budget=meter,
+            seed=question_seed(self.options.seed, number),
+        )
+        try:
+            receipt = (await run.finish()).receipt
+            score = await question.score(receipt.answer)
+        except NoAnswer as error:
+            if error.receipt is None:
+                raise
+            receipt, score = error.receipt, 0.0
+        except BaseException:
+            self.store.charge(self.sweep.id, number, spec, meter.spent)
+            raise
+        spent = {name: getattr(receipt.spent, name) for name in Spent.__slots__}
+        spent["tokens_by_role"] = dict(receipt.spent.tokens_by_role)
+        outcome = Outcome(
+            number, spec, self._budget, receipt.answer, score, receipt.confidence, str(receipt.stopped), spent
+        )
+        self._keep([outcome], meter.spent, number, spec)
+
+
+def _kept(depth: int | None) -> int:
+    return UNLIMITED if depth is None else depth
+
+
+def _first(errors: BaseExceptionGroup[FathomError]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
