@@ -44,7 +44,7 @@ STRATEGY_SPECS = (
     "rebase",
     "particles",
     "particles(select=best)",
-    "particles(anneal=0.5)",
+    "particles(anneal=true, steps=8)",
 )
 
 

@@ -13,7 +13,7 @@ from synthetic import Scorer, World
 
 from fathom.records import StopReason
 from fathom.search.base import Terms
-from fathom.search.particles import Particles, ParticlesSearch, effective_size, log_sum, systematic, tempered
+from fathom.search.particles import Particles, ParticlesSearch, annealed, effective_size, log_sum, systematic
 
 LETTERS, ODDS, DEPTH = "ab", (2.0, 1.0), 3
 weights = st.lists(st.floats(-30, 30), min_size=1, max_size=40)
@@ -38,14 +38,14 @@ def leaves() -> dict[str, float]:
     return found
 
 
-def run(seed: int, **options: float) -> ParticlesSearch:
+def run(seed: int, **options: object) -> ParticlesSearch:
     core = Particles(width=6, judge=Scorer(), **options).begin(Terms(seed=seed))  # type: ignore[arg-type]
     World(potential, depth=DEPTH, letters=LETTERS, odds=ODDS, seed=seed, ends=ends).run(core)
     return core
 
 
-@pytest.mark.parametrize("options", [{}, {"ess": 1.0}, {"ess": 0.0}, {"ess": 0.9, "anneal": 0.7}], ids=str)
-def test_the_estimates_are_unbiased_against_the_enumerated_posterior(options: dict[str, float]) -> None:
+@pytest.mark.parametrize("options", [{}, {"ess": 1.0}, {"ess": 0.0}, {"ess": 0.9, "anneal": True, "steps": 4}], ids=str)
+def test_the_estimates_are_unbiased_against_the_enumerated_posterior(options: dict[str, object]) -> None:
     """E[mean weight of the particles at a leaf] is p(leaf) · ψ(leaf), exactly, for every leaf."""
     exact = {leaf: p * potential(leaf) for leaf, p in leaves().items()}
     assert math.isclose(sum(leaves().values()), 1)
@@ -108,13 +108,27 @@ def test_systematic_resampling_draws_each_by_its_share_on_average(logs: list[flo
         assert sum(counts[i] for counts in drawn) / offsets == pytest.approx(n * math.exp(w - total), abs=2e-3)
 
 
-@given(weights, st.floats(0, 0.99))
-def test_tempered_weights_keep_their_order_and_the_effective_size_asked_for(logs: list[float], share: float) -> None:
-    flat = tempered(logs, share)
-    assert effective_size(flat) >= share * len(logs) - 1e-6
-    assert all((a <= b) for (a, x), (b, y) in itertools.product(zip(flat, logs, strict=True), repeat=2) if x <= y)
-    if effective_size(logs) >= share * len(logs):
-        assert flat == logs
+@given(weights, st.floats(0, 1))
+def test_annealing_flattens_by_the_effective_size_and_ever_less_on_the_way(logs: list[float], progress: float) -> None:
+    flat = annealed(logs, progress)
+    temperature = max(1.0, len(logs) / effective_size(logs) * (1 - progress))
+    assert flat == pytest.approx([w / temperature for w in logs])
+    assert effective_size(flat) >= effective_size(logs) - 1e-9
+    assert effective_size(annealed(logs, 0.0)) >= effective_size(flat) - 1e-9
+    assert annealed(logs, 1.0) == logs
+
+
+def test_annealing_keeps_more_lines_of_thought_alive() -> None:
+    def survivors(anneal: bool) -> int:
+        kept = 0
+        for seed in range(40):
+            core = Particles(width=16, judge=Scorer(), anneal=anneal, steps=8).begin(Terms(seed=seed))
+            world = World(potential, depth=5, letters=LETTERS, odds=ODDS, seed=seed)
+            world.run(core)
+            kept += len({t.parent for t in core.trajectories.values() if t.parent is not None})
+        return kept
+
+    assert survivors(True) > 1.1 * survivors(False)
 
 
 def test_without_resampling_every_particle_goes_its_own_way_and_with_it_the_poor_are_dropped() -> None:

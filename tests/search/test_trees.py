@@ -292,7 +292,7 @@ def test_dvts_keeps_one_line_in_each_tree() -> None:
         "rebase(temperature=0)",
         "rebase(temperature=nan)",
         "particles(ess=1.5)",
-        "particles(anneal=-1)",
+        "particles(anneal=2)",
         "beam(step_tokens=0)",
         "rebase(steps=0)",
         "beam(select=worst)",

@@ -6,9 +6,12 @@ alone, and not by the product of all. Where the effective sample size 1/Σp² fa
 are resampled systematically. Finished particles take part in it unchanged. Weights are kept unnormalised: their mean is
 an unbiased estimate of E[ψ] under the model, and weighted sums over answers are so of E[ψ · 1(answer)].
 
-``anneal`` is in the spirit of entropic annealing (arXiv 2510.05825), against too early belief in one line of thought:
-resampling goes by weights raised to the largest power β ≤ 1 that keeps the effective sample size at that share. What
-is held back so stays in the weights, so that the estimates remain unbiased; the paper's depend on its schedule."""
+``anneal`` is entropic annealing (arXiv 2510.05825), against too early belief in one line of thought: when the effective
+size has fallen, resampling goes by weights to the power of 1/T, T = (n / effective size) · (1 − progress), at least 1.
+So it is the flatter the fewer carry the weight, and comes back to the weights themselves towards the end. The paper
+forgets what annealing held back; here it stays in the weights, so that the estimates remain unbiased. Its second
+part, look-ahead modulation, weighs a step by what one more would score: that takes a further step of every particle,
+to be thrown away, and is left out."""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from fathom.search.base import STRATEGIES, Standing, Terms
 from fathom.search.trees import TreeSearch, TreeStrategy
 from fathom.specs import option
 
-__all__ = ["Particles", "effective_size", "log_sum", "systematic", "tempered"]
+__all__ = ["Particles", "annealed", "effective_size", "log_sum", "systematic"]
 
 FLOOR = 1e-9
 """The least potential: a particle of score 0 can still be all that there is."""
@@ -54,17 +57,13 @@ def systematic(log_weights: Sequence[float], offset: float) -> list[int]:
     return [after - before for before, after in itertools.pairwise([0, *upto])]
 
 
-def tempered(log_weights: Sequence[float], share: float) -> list[float]:
-    """The weights to the largest power β ≤ 1 with an effective size of at least ``share`` of their number, as logs."""
-    least = share * len(log_weights)
-    if effective_size(log_weights) >= least:
-        return list(log_weights)
-    low, high = 0.0, 1.0  # the size falls as the power grows
-    for _ in range(24):
-        middle = (low + high) / 2
-        fits = effective_size([middle * w for w in log_weights]) >= least
-        low, high = (middle, high) if fits else (low, middle)
-    return [low * w for w in log_weights]
+def annealed(log_weights: Sequence[float], progress: float) -> list[float]:
+    """The logs of the weights to the power of 1/T, T = max(1, n / effective size · (1 − progress)).
+
+    ``progress`` in [0, 1] says how much of the way is behind.
+    """
+    heat = len(log_weights) / effective_size(log_weights) * (1 - progress)
+    return [w / max(1.0, heat) for w in log_weights]
 
 
 @STRATEGIES.register("particles", source="arXiv 2502.01618, 2510.05825")
@@ -73,13 +72,12 @@ class Particles(TreeStrategy):
     """Sequential Monte Carlo: lines of thought weighted by their scores and resampled when few carry the weight."""
 
     ess: float = option(0.5, "resample when the effective sample size falls under this share of the particles")
-    anneal: float = option(0.0, "the least share of particles that resampling keeps effective (entropic annealing)")
+    anneal: bool = option(False, "resample less sharply the fewer carry the weight, early on (entropic annealing)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, most in (("ess", self.ess, 1.0), ("anneal", self.anneal, 0.99)):
-            if not 0.0 <= value <= most:
-                raise SpecError(f"particles({name}=…) must lie between 0 and {most:g}, not {value!r}")
+        if not 0.0 <= self.ess <= 1.0:
+            raise SpecError(f"particles(ess=…) must lie between 0 and 1, not {self.ess!r}")
 
     def begin(self, terms: Terms) -> ParticlesSearch:
         return ParticlesSearch(self, terms).take(terms.drafts)
@@ -134,7 +132,7 @@ class ParticlesSearch(TreeSearch):
     def _resample(self) -> None:
         """Draw as many particles as there are. Each copy carries w / (n·q), q being the share that it was drawn by."""
         weights = [w for _, w in self.population]
-        drawn_by = tempered(weights, self._anneal)
+        drawn_by = annealed(weights, self.steps / self.said.steps) if self._anneal else weights
         base = log_sum(drawn_by) - math.log(len(weights))
         counts = systematic(drawn_by, self._rng.random())
         after: list[tuple[int, float]] = []
