@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,10 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen at.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Log every request; prompts only where the file says so.")] = False,
+    new_key: Annotated[
+        str | None, typer.Option("--new-key", metavar="NAME", help="Make a key for a client, and end.")
+    ] = None,
 ) -> None:
     """Serve models to any OpenAI client, thinking to a deadline, with a playground page.
 
@@ -29,8 +34,14 @@ def serve(
     """
     import msgspec
 
+    if new_key is not None:
+        from fathom.serve.keys import new_key as make_key
+
+        key, lines = make_key(new_key)
+        print(f"{lines}\n# The key itself, which is kept nowhere:\n# {key}")
+        return
     from fathom.serve.config import Config, ModelEntry, check, read_config
-    from fathom.serve.server import Server
+    from fathom.serve.server import Server, event_loop
 
     settings = read_config(config) if config is not None else Config()
     if model:
@@ -40,12 +51,16 @@ def serve(
     )
     check(settings)
 
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("fathom.serve").setLevel(logging.INFO if log else logging.WARNING)
+
     async def run() -> None:
         async with Server(settings) as server:
             print(f"Serving {', '.join(settings.models)} at {server.url}", flush=True)
             await server.serve()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(run())
 
 
 def _short(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from fathom.language.engines.base import Finish, Piece
 from fathom.records import Result, Update
 from fathom.serve import thinking
 from fathom.serve.asking import Ask, ask_of, options_of
-from fathom.serve.gateway import Gateway
+from fathom.serve.gateway import Gateway, Visit
 from fathom.serve.models import choose
 from fathom.serve.plain import Plain
 from fathom.serve.refusal import refused
@@ -31,6 +32,8 @@ from fathom.serve.wire import (
 
 __all__ = ["complete"]
 
+LOG = logging.getLogger("fathom.serve")
+
 FINISHES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "length"}
 
 
@@ -40,11 +43,13 @@ async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
     said = await gateway.read(request, ChatRequest)
     served = choose(gateway.models, said.model)
     ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
+    if gateway.config.log_prompts:
+        LOG.info("%s asks %s: %s", request["id"], served.id, said.messages[-1].text)
     meter = Meter(ask.budget)
-    async with gateway.visit(client, ask, meter):
+    async with gateway.visit(client, ask, meter) as visit:
         if said.stream:
             usage = said.stream_options is not None and said.stream_options.include_usage
-            return await _stream(gateway, request, ask, meter, usage)
+            return await _stream(gateway, request, ask, meter, visit, usage)
         reply = await (_think(gateway, ask, meter) if ask.strategy else _plain(gateway, ask, meter))
         return json_reply(reply)
 
@@ -108,18 +113,22 @@ class _Chunks:
 
 
 async def _stream(
-    gateway: Gateway, request: web.BaseRequest, ask: Ask, meter: Meter, include_usage: bool
+    gateway: Gateway, request: web.BaseRequest, ask: Ask, meter: Meter, visit: Visit, include_usage: bool
 ) -> web.StreamResponse:
-    events, chunk = Events(request, {}), _Chunks(ask)
+    events, chunk = Events(request), _Chunks(ask)
     try:
         if ask.strategy is None:
             usage = await _stream_plain(gateway, ask, meter, events, chunk)
         else:
             usage = await _stream_thinking(gateway, ask, meter, events, chunk)
+    except ConnectionResetError:
+        raise
     except Exception as error:
-        if isinstance(error, ConnectionResetError):
-            raise
+        visit.error = error
         return await events.fail(refused(error, ask.served.masks))
+    finally:
+        if events.began is not None:
+            gateway.metrics.first.labels(ask.served.id).observe(events.began - meter.started)
     if include_usage:
         await events.send(chunk(usage=usage))
     return await events.end()
@@ -154,11 +163,11 @@ async def _stream_thinking(gateway: Gateway, ask: Ask, meter: Meter, events: Eve
             if update.final is not None:
                 result = update.final
                 break
-            role = None if events.begun else "assistant"
+            role = None if (events.began is not None) else "assistant"
             delta = Delta(role, reasoning_content=thinking.in_words(update))
             await events.send(chunk(delta, report=_standing(update)))
     assert result is not None, "the last update has the result"
-    role = None if events.begun else "assistant"
+    role = None if (events.began is not None) else "assistant"
     await events.send(chunk(Delta(role, thinking.content_of(result))))
     await events.send(chunk(Delta(), finish="stop", report=thinking.report_of(result, ask)))
     return thinking.usage_of(result)

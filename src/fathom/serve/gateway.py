@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
 from fathom.budget import Meter
+from fathom.errors import FathomError, UpstreamError
 from fathom.serve.asking import Ask
 from fathom.serve.config import Config
 from fathom.serve.gate import Gate
 from fathom.serve.keys import Keys
 from fathom.serve.limits import Client
+from fathom.serve.metrics import Metrics
 from fathom.serve.models import Served
 from fathom.serve.refusal import Refused
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "Visit"]
 
 T = TypeVar("T")
 
 _DECODERS: dict[type, msgspec.json.Decoder[object]] = {}
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request that was let in. ``error`` is what became of it, where that is told in the midst of a stream."""
+
+    error: Exception | None = None
 
 
 class Gateway:
@@ -33,6 +43,7 @@ class Gateway:
         self.models = models
         self.keys = Keys(config.keys)
         self.gate = Gate(config.limits.concurrent, config.limits.queue)
+        self.metrics = Metrics(lambda: self.gate.waiting)
 
     async def read(self, request: web.BaseRequest, kind: type[T]) -> T:
         """The body of a request, checked. Raises Refused."""
@@ -51,13 +62,27 @@ class Gateway:
             raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from None
 
     @asynccontextmanager
-    async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[None, None]:
-        """One request from its admission to its account."""
+    async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[Visit, None]:
+        """One request from its admission to its account, which is taken in whatever way it ends."""
         client.knock()
+        breaker = ask.served.breaker
         async with self.gate.enter(client, meter.seconds_left):
+            breaker.check()
+            self.metrics.running.inc()
+            visit = Visit()
             try:
-                yield
+                yield visit
+            except FathomError as error:
+                visit.error = error
+                raise
             finally:
+                if visit.error is None:
+                    breaker.succeeded()
+                elif isinstance(visit.error, UpstreamError) and visit.error.retryable and visit.error.status != 429:
+                    breaker.failed()
+                self.metrics.running.dec()
+                self.metrics.breaker.labels(ask.served.id).set(breaker.open)
+                self.metrics.account(ask, meter)
                 client.settle(meter.spent.tokens)
 
     async def aclose(self) -> None:

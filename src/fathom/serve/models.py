@@ -12,6 +12,7 @@ from fathom.language.engines.base import Price, Sampling
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
+from fathom.serve.breaker import Breaker
 from fathom.serve.config import ModelEntry
 from fathom.serve.refusal import Refused
 
@@ -27,6 +28,7 @@ class Served:
         self.model = model
         self.created = int(time.time())
         self.masks: dict[str, str] = {}
+        self.breaker = Breaker(id)
         self._variants: dict[str, LanguageModel] = {}
         if isinstance(model, LanguageModel):
             model.name = id

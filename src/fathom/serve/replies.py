@@ -42,10 +42,10 @@ def now() -> int:
 class Events:
     """A streamed reply. It begins with its first event: what goes wrong before that has a status of its own."""
 
-    def __init__(self, request: web.BaseRequest, headers: Mapping[str, str]) -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
-        self._response = web.StreamResponse(headers={**_EVENTS, **headers})
-        self.begun = False
+        self._response = web.StreamResponse(headers={**_EVENTS, "x-request-id": request["id"]})
+        self.began: float | None = None  # when, by the clock of ``time.monotonic``
 
     async def send(self, event: Any, name: str = "") -> None:
         """One event. Raises ConnectionResetError where the client has left."""
@@ -54,7 +54,7 @@ class Events:
 
     async def fail(self, refused: Refused) -> web.StreamResponse:
         """Tell an error: as an event where the reply has begun, raised where it has not."""
-        if not self.begun:
+        if self.began is None:
             raise refused
         await self.send(refused.body)
         return await self.end(b"")
@@ -67,7 +67,7 @@ class Events:
         return self._response
 
     async def _write(self, data: bytes) -> None:
-        if not self.begun:
-            self.begun = True
+        if self.began is None:
+            self.began = time.monotonic()
             await self._response.prepare(self._request)
         await self._response.write(data)

@@ -1,0 +1,99 @@
+"""What the gateway counts, for Prometheus. Counting is a few additions a request; a scrape does the rest.
+
+With several workers the counts lie in files that all of them share (``PROMETHEUS_MULTIPROC_DIR``), so that whichever
+worker answers a scrape tells of all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fathom.errors import MissingDependency
+
+try:
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+except ImportError:
+    raise MissingDependency("prometheus-client", "serve", "the gateway") from None
+
+if TYPE_CHECKING:
+    from fathom.budget import Meter
+    from fathom.serve.asking import Ask
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+OVERSHOOT = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """One worker's counts. ``waiting`` tells how many requests wait now."""
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "fathom_requests",
+            "Requests by path and status (499: left).",
+            ["path", "status"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "fathom_request_seconds", "From arrival to the last byte.", ["model"], buckets=SECONDS, registry=registry
+        )
+        self.first = Histogram(
+            "fathom_first_event_seconds",
+            "From arrival to the first event of a stream.",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.overshoot = Histogram(
+            "fathom_deadline_overshoot_seconds",
+            "How long after its deadline a request ended.",
+            buckets=OVERSHOOT,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "fathom_generated_tokens", "Tokens generated, by what for.", ["model", "role"], registry=registry
+        )
+        self.read = Counter("fathom_prompt_tokens", "Tokens read anew.", ["model"], registry=registry)
+        self.running = Gauge(
+            "fathom_requests_running", "Requests that run now.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.width = Histogram(
+            "fathom_width", "Trajectories of a request.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
+        )
+        self.breaker = Gauge(
+            "fathom_breaker_open",
+            "1 while a model's upstream is given a rest.",
+            ["model"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.waiting = Gauge(
+            "fathom_requests_waiting", "Requests that wait for a turn.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._waiting = waiting
+
+    def account(self, ask: Ask, meter: Meter) -> None:
+        """A request has ended, in whatever way."""
+        model, spent = ask.served.id, meter.spent
+        self.seconds.labels(model).observe(spent.seconds)
+        for role, tokens in spent.tokens_by_role.items():
+            self.tokens.labels(model, role).inc(tokens)
+        self.read.labels(model).inc(spent.prompt_tokens)
+        self.width.observe(spent.width)
+        if meter.budget.seconds is not None:
+            self.overshoot.observe(max(0.0, spent.seconds - float(meter.budget.seconds)))
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus's text form."""
+        self.waiting.set(self._waiting())
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+        return generate_latest(shared)
