@@ -48,6 +48,24 @@ def test_a_trajectory_is_the_same_alone_and_among_others(queens: Queens, model: 
     assert torch.equal(alone.path(one), among.path(many[0]))
 
 
+@pytest.mark.parametrize("preset", ["gram", "trm"])
+def test_first_steps_that_share_their_proposal_are_the_models_own(queens: Queens, preset: str) -> None:
+    torch.manual_seed(2)
+    model = RecursiveModel(tiny(preset, first_temperature=1.5)[0], queens.shape).requires_grad_(False)
+    assert model.first_step_is_shared == (preset == "gram")
+    boards = queens.inputs("test")[:2]
+    explorer = Explorer(model, wave=2)
+    started = [explorer.start(explorer.pose(board)) for board in boards]
+    started.append(explorer.start(started[0].problem))
+    explorer.advance(started)
+    x = torch.stack([boards[0], boards[1], boards[0]])
+    noise = noise_of([(t.key, 0) for t in started], (1, *model.h0.shape)).transpose(0, 1) * 1.5
+    step = model.supervision_step(model.start(3), model.encode(x), noise if model.draws else None)
+    answers = model.decode(step.state.h).argmax(-1)
+    assert torch.equal(torch.stack(explorer.conclude(started)), answers)
+    torch.testing.assert_close(torch.tensor([t.value for t in started]), model.judge(step.state.h)[1].sigmoid())
+
+
 def test_a_fork_shares_the_past_and_goes_its_own_way(queens: Queens, model: RecursiveModel) -> None:
     explorer = Explorer(model)
     parent = explorer.start(explorer.pose(queens.inputs("test")[0]))

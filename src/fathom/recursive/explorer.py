@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fathom.errors import LimitError, UsageError
-from fathom.recursive.model import Latent, RecursiveModel
+from fathom.recursive.model import Gaussian, Latent, RecursiveModel, Step
 from fathom.recursive.noise import key_of, noise_of
 from fathom.recursive.settling import End, Footprints, Settling
 
@@ -43,17 +43,25 @@ class Trajectory:
 
 @dataclass
 class _Problem:
-    """A posed problem: e_x, what its noise is keyed by, and how many trajectories it has had."""
+    """A posed problem: e_x, what its noise is keyed by, how many trajectories it has had, and what their first steps
+    share.
+    """
 
     encoded: Tensor
     identity: bytes
     started: int = 0
+    first: Step | None = None
+
+
+CACHED_ROWS = 32
+"""Trajectories that a CPU core computes at a time: more of them do not fit into its cache (docs/recursive.md)."""
 
 
 class Explorer:
     """Trajectories of one model. ``slots`` bounds how many exist at a time, ``wave`` how many are computed at a time.
 
-    ``dtype`` is that of weights and states; distributions and noise are float32 throughout.
+    ``dtype`` is that of weights and states; distributions and noise are float32 throughout. ``compiled`` spends most of
+    a minute once on making each step quicker, which may change last bits.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class Explorer:
         slots: int = 1024,
         wave: int = 128,
         dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> None:
         if slots < 1 or wave < 1:
             raise LimitError(
@@ -71,7 +80,9 @@ class Explorer:
             )
         self.model = (model if model.h0.dtype == dtype else model.with_settings().to(dtype)).eval()
         self.seed, self.wave = seed, wave
+        self._step = torch.compile(self.model.supervision_step) if compiled else self.model.supervision_step
         device = model.h0.device
+        self._rows = min(wave, CACHED_ROWS) if device.type == "cpu" else wave
         # Pages of an empty tensor are taken from the system when they are first written: unused slots cost nothing.
         self._h = torch.empty(slots, *model.h0.shape, dtype=dtype, device=device)
         self._l = torch.empty_like(self._h)
@@ -135,26 +146,51 @@ class Explorer:
     @torch.inference_mode()
     def advance(self, trajectories: Sequence[Trajectory], *, judge: bool = True) -> None:
         """One supervision step of each, all different, in waves. ``judge`` updates ``halt`` and ``value``."""
-        for first in range(0, len(trajectories), self.wave):
-            self._advance_wave(trajectories[first : first + self.wave], judge)
+        shared = self.model.first_step_is_shared
+        beginners = [t for t in trajectories if shared and t.depth == 0]
+        others = [t for t in trajectories if not (shared and t.depth == 0)]
+        for group in (beginners, others):
+            for first in range(0, len(group), self._rows):
+                self._advance_wave(group[first : first + self._rows], judge, begins=group is beginners)
 
-    def _advance_wave(self, wave: Sequence[Trajectory], judge: bool) -> None:
-        model = self.model
+    def _advance_wave(self, wave: Sequence[Trajectory], judge: bool, begins: bool) -> None:
         slots = torch.tensor([self._slot(t) for t in wave], device=self._h.device)
-        e = torch.stack([self._problems[t.problem].encoded for t in wave])
-        noise = None
-        if model.draws:
-            drawn = noise_of([(t.key, t.depth) for t in wave], (model.draws, *model.h0.shape))
-            heat = [0.0 if t.greedy else model.temperature(t.depth) for t in wave]
-            drawn *= torch.tensor(heat)[:, None, None, None]
-            noise = drawn.transpose(0, 1).to(self._h.device)
-        state = model.supervision_step(Latent(self._h[slots], self._l[slots]), e, noise).state
+        noise = self._noise(wave)
+        if begins:
+            state = self._first_steps(wave, noise)
+        else:
+            e = torch.stack([self._problems[t.problem].encoded for t in wave])
+            state = self._step(Latent(self._h[slots], self._l[slots]), e, noise).state
         self._h[slots], self._l[slots] = state
         for trajectory in wave:
             trajectory.depth += 1
         self._footprints.record(slots.cpu(), torch.tensor([t.depth for t in wave]), state.h)
         if judge:
             self._judge(wave, state.h)
+
+    def _noise(self, wave: Sequence[Trajectory]) -> Tensor | None:
+        model = self.model
+        if not model.draws:
+            return None
+        drawn = noise_of([(t.key, t.depth) for t in wave], (model.draws, *model.h0.shape))
+        heat = [0.0 if t.greedy else model.temperature(t.depth) for t in wave]
+        drawn *= torch.tensor(heat)[:, None, None, None]
+        return drawn.transpose(0, 1).to(self._h.device)
+
+    def _first_steps(self, wave: Sequence[Trajectory], noise: Tensor | None) -> Latent:
+        """The first step of each: all trajectories of a problem start from z0, so that only what is drawn differs."""
+        firsts = [self._first_step(self._problems[t.problem]) for t in wave]
+        mean, log_sigma = (
+            torch.cat([first.prior[part] for first in firsts if first.prior is not None]) for part in (0, 1)
+        )
+        proposal = torch.cat([first.proposal for first in firsts])
+        drawn = Gaussian(mean, log_sigma).sample(None if noise is None else noise[-1])
+        return Latent(proposal + drawn.to(proposal.dtype), torch.cat([first.state.l for first in firsts]))
+
+    def _first_step(self, problem: _Problem) -> Step:
+        if problem.first is None:
+            problem.first = self.model.supervision_step(self.model.start(1), problem.encoded[None])
+        return problem.first
 
     @torch.inference_mode()
     def conclude(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:

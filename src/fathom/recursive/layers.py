@@ -47,7 +47,14 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Two products of half the width: the halves of one would not be contiguous, and twice as slow to multiply.
         gate, up = self.up.weight.chunk(2)
-        return self.down(F.silu(F.linear(x, gate)) * F.linear(x, up))  # type: ignore[no-any-return]
+        return self.down(_gated(F.linear(x, gate), F.linear(x, up)))  # type: ignore[no-any-return]
+
+
+def _gated(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up; in place where no gradient will ask for them."""
+    if torch.is_grad_enabled():
+        return F.silu(gate) * up
+    return F.silu(gate, inplace=True).mul_(up)
 
 
 class SequenceMixer(nn.Module):
@@ -62,7 +69,7 @@ class SequenceMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Weights from the left mix positions without transposing the batch.
         gate, up = self.swiglu.up.weight.chunk(2)
-        return self.swiglu.down.weight @ (F.silu(gate @ x) * (up @ x))
+        return self.swiglu.down.weight @ _gated(gate @ x, up @ x)
 
 
 class Attention(nn.Module):

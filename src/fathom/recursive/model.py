@@ -128,6 +128,12 @@ class RecursiveModel(nn.Module):
             return 1 if self.config.early == "deterministic" else self.config.transitions
         return 1 if self.config.noise > 0 else 0
 
+    @property
+    def first_step_is_shared(self) -> bool:
+        """Whether the first steps of a problem's trajectories differ in nothing but the last transition's ε."""
+        config = self.config
+        return config.stochastic and config.noise == 0 and (config.transitions == 1 or config.early == "deterministic")
+
     def noise(self, batch: int, generator: torch.Generator | None = None) -> Tensor | None:
         """The noise of one supervision step of ``batch`` trajectories, (draws, B, S, D), or None for a deterministic
         model.

@@ -29,6 +29,11 @@ def key_of(*parts: int | bytes) -> int:
 def noise_of(keys: Sequence[tuple[int, int]], shape: Sequence[int]) -> Tensor:
     """Standard normal noise for each (key, depth): (len(keys), *shape), float32."""
     out = np.empty((len(keys), *shape), dtype=np.float32)
+    philox = np.random.Philox(key=0)
+    generator, state = np.random.Generator(philox), philox.state
     for row, (key, depth) in zip(out, keys, strict=True):
-        np.random.Generator(np.random.Philox(key=key, counter=depth << 64)).standard_normal(dtype=np.float32, out=row)
+        # One generator set to each place: to make one takes a third of the time of drawing from it.
+        state["state"] = {"key": np.array([key, 0], np.uint64), "counter": np.array([0, depth, 0, 0], np.uint64)}
+        philox.state = state
+        generator.standard_normal(dtype=np.float32, out=row)
     return torch.from_numpy(out)
