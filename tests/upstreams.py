@@ -120,6 +120,9 @@ class Upstream:
             if body.get("stream") and self.streams:
                 return await self._stream(request, body)
             return web.json_response(text=self._whole(body))
+        except ConnectionResetError:  # the client left between two events
+            self.disconnected += 1
+            raise asyncio.CancelledError from None
         except asyncio.CancelledError:
             self.disconnected += 1
             raise

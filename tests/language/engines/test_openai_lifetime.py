@@ -211,7 +211,7 @@ async def ask():
 print(portal.call(ask()))
 """
     with Upstream(many=1) as server:
-        command = [sys.executable, "-X", "dev", "-c", program, server.url]
+        command = [sys.executable, "-W", "default", "-c", program, server.url]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("The answer is 0.\n", "", 0)
 
