@@ -7,9 +7,10 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
+from upstreams import Upstream
 
 import fathom
 from fathom import Budget, Meter, Problem, Run, StopReason
@@ -19,6 +20,7 @@ from fathom.judges.base import Candidate, Verdict
 from fathom.language.engines.base import EngineTraits, Prompt
 from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
+from fathom.models import open_model
 from fathom.search.base import Terms
 from fathom.search.driver import Driver
 
@@ -233,6 +235,24 @@ async def test_a_text_that_is_the_answer_itself_grows_step_by_step(scripted: Mak
 
     result = await fathom.asolve(scripted(poem, form="text"), "?", strategy="beam(width=4, branching=2, select=best)")
     assert [verse[:7] for verse in result.answer.split("\n\n")] == [f"Verse {i}" for i in range(4)]
+
+
+async def test_steps_go_on_at_a_server_that_does_not_tell_what_stopped_it() -> None:
+    """What ends in a number, say, is no answer yet: only what is marked as one ends a line of thought."""
+
+    def one_step(body: dict[str, Any], choice: int) -> list[str]:
+        last = body["messages"][-1]
+        before = taken(last["content"]) if last["role"] == "assistant" else []
+        if len(before) == STEPS:
+            return ["So the answer is", f" \\boxed{{{sum(before)}}}."]
+        return ["So I", f" take {choice}"]
+
+    with Upstream(tokens=one_step, owner="llamacpp") as server:
+        model = await open_model(f"openai:m@{server.url}")
+        result = await fathom.asolve(model, "?", strategy="beam(width=4, branching=2)", verify=Greed())
+        await model.aclose()
+    assert result.text.count("\n\n") == STEPS
+    assert result.answer == str(sum(taken(result.text)))
 
 
 @every

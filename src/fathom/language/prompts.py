@@ -68,6 +68,10 @@ class Form:
         """What votes for the answer are counted by, and whether its meaning could be made out."""
         return " ".join(answer.split()), bool(answer.strip())
 
+    def marked(self, text: str) -> bool:
+        """Whether the text holds an answer that is marked as the instruction asks for it."""
+        return False
+
     def ponders(self, answer: str) -> bool:
         """Whether making out the meaning may take long enough to hold up an event loop."""
         return False
@@ -89,6 +93,9 @@ class _Short(Form):
         found = canonical(answer)
         return found.key, found.parsed
 
+    def marked(self, text: str) -> bool:
+        return "\\boxed{" in text
+
     def ponders(self, answer: str) -> bool:
         return not _PLAIN.fullmatch(answer) and looks_mathematical(answer)
 
@@ -105,6 +112,9 @@ class _Short(Form):
 class _Code(Form):
     def extract(self, text: str) -> str | None:
         return code_block(text)
+
+    def marked(self, text: str) -> bool:
+        return text.count("```") > 1
 
     def closed(self, continuation: str) -> bool:
         return "```" in continuation

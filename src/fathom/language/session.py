@@ -302,11 +302,11 @@ class LanguageSession:
     def _goes_on(self, choice: Choice, text: str) -> bool:
         """Whether a choice that stopped has only come to the end of a step.
 
-        Where the engine does not tell what stopped it, it has, unless it wrote nothing or has stated its answer.
+        Where the engine does not tell what stopped it, it has, unless it wrote nothing or has marked an answer as such.
         """
         if choice.stopped_by is not None:
             return choice.stopped_by == STEP
-        return choice.tokens > 0 and self.form.extract(text) is None
+        return choice.tokens > 0 and not self.form.marked(text)
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         async for concluded in _as_completed([self._concluded(t, meter) for t in trajectories]):
