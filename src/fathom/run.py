@@ -79,8 +79,10 @@ class Run:
         try:
             session = await self.model.open(self.problem, self.meter, seed=self.seed, wants=self.strategy.wants)
             try:
+                self.search.brief(self.strategy.scout(session, self.meter))
                 self._driver = Driver(self.search, session, self.problem, self.meter, observe)
                 self._stopped = await self._driver.run()
+                self.strategy.review(self.search)
             finally:
                 await session.aclose()
         finally:
@@ -137,7 +139,7 @@ class Run:
             answer=standing.answer or "",
             confidence=standing.confidence,
             stopped=self._stopped or StopReason.CANCELLED,
-            strategy=self.label,
+            strategy=f"{self.label}: {self.search.ran}" if self.search.ran else self.label,
             model=self.model.name,
             candidates=standing.candidates,
             spent=self.meter.spent,

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 
 from fathom.budget import Meter
+from fathom.costs import Costed, Costs
 from fathom.errors import FathomError
 from fathom.reasoner import Capability, Expansion, Reasoner, Reserve, Session
 from fathom.records import Problem, Trajectory
@@ -71,8 +72,16 @@ class TeamSession:
     def room(self, meter: Meter) -> int:
         return sum(session.room(meter) for session in self._sessions)
 
+    @property
+    def costs(self) -> tuple[Costs | None, ...]:
+        """Of each member, None for one that could not be opened or tells none."""
+        told = (session.costs if isinstance(session, Costed) else () for session in self._sessions)
+        return tuple(costs[0] if len(costs) == 1 else None for costs in told)
+
     def reserve(self, width: int) -> Reserve:
-        each = [session.reserve(width) for session in self._sessions]
+        """For the members that were asked so far: the others have nothing to conclude."""
+        asked = sorted(set(self._member_of.values())) or range(len(self._sessions))
+        each = [self._sessions[member].reserve(width) for member in asked]
         return Reserve(max(one.seconds for one in each), max(one.tokens for one in each))
 
     async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:

@@ -9,12 +9,14 @@ import math
 from dataclasses import dataclass
 
 from fathom.budget import Meter
+from fathom.costs import Costs
 from fathom.language.engines.base import EngineTraits, Pace
 from fathom.language.prompts import Form
 from fathom.reasoner import Reserve
 
-__all__ = ["Habits", "Timing"]
+__all__ = ["DEFAULT_DEPTH", "Habits", "Timing"]
 
+DEFAULT_DEPTH = 1024  # tokens of a chain of thought at most, where nobody says
 UNLIMITED = 1 << 20
 SLACK = 1.3  # short readings cost more a token than the long one that was measured
 LEARNING = 0.1  # the weight of what was just seen in a running mean
@@ -91,6 +93,28 @@ class Timing:
         if self.pace is None:
             return math.inf
         return (meter.seconds_left - self.reserve(width).seconds) / self.step(self.pace, width)
+
+    def costs(self, prompt_tokens: int) -> Costs:
+        """What is known of time, size and price, for plans."""
+        pace, traits = self.pace, self.traits
+        return Costs(
+            traits.model,
+            traits.version,
+            traits.parameters,
+            unit_seconds=pace.step_seconds if pace else {},
+            read_seconds=self.unread * pace.read_seconds if pace else 0.0,
+            depth=self.usual_depth,
+            most_depth=DEFAULT_DEPTH,
+            answer_units=self.habits.conclusion if self.form.tokens else 0.0,
+            answer_read=len(self.form.cue) / 3 * pace.read_seconds if pace else 0.0,
+            answer_tokens=self.form.tokens,
+            prompt_tokens=prompt_tokens,
+            unit_bytes=traits.bytes_per_token,
+            price=traits.price,
+            room=traits.room,
+            max_width=traits.max_width,
+            countable=self.form.tokens > 0,
+        )
 
     def reserve(self, width: int) -> Reserve:
         """What concluding so many trajectories takes, and reading the prompt where that has not begun."""

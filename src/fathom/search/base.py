@@ -24,6 +24,8 @@ from fathom.records import Candidate, StopReason, Trajectory
 from fathom.specs import Registry
 
 if TYPE_CHECKING:
+    from fathom.budget import Meter
+    from fathom.reasoner import Session
     from fathom.search.then import Then
 
 __all__ = [
@@ -124,7 +126,6 @@ class Search(ABC):
     """
 
     judge: Verifier | None = None
-
     def __init__(self) -> None:
         self.trajectories: dict[int, Trajectory] = {}
         self.stopped: StopReason | None = None
@@ -148,6 +149,22 @@ class Search(ABC):
         """Trajectories that were asked for will not come back."""
         if lost.error and lost.error not in self.errors:
             self.errors.append(lost.error)
+
+    def brief(self, found: Any) -> None:  # noqa: B027  (most searches need none of these four)
+        """What its strategy's ``scout`` has found, before anything is asked."""
+
+    @property
+    def minds_spending(self) -> bool:
+        """Whether it wants to be told of spending."""
+        return False
+
+    def tell_spending(self, left: Mapping[str, float], seconds: float) -> None:  # noqa: B027
+        """What is left of each limit, by name, and the seconds since the start; told before whatever has come in."""
+
+    @property
+    def ran(self) -> str:
+        """What it came to run, where that was only decided on the way."""
+        return ""
 
     def wind_down(self) -> None:
         """From now on grow nothing more: conclude and judge what there is."""
@@ -199,6 +216,12 @@ class Strategy(ABC):
     def begin(self, terms: Terms) -> Search:
         """A search of its own for one run. Raises LimitError for options that the terms do not allow."""
 
+    def scout(self, session: Session, meter: Meter) -> Any:  # noqa: B027
+        """Look at a session that was opened, for the search to know (``Search.brief``). Most need nothing of it."""
+
+    def review(self, search: Search) -> None:  # noqa: B027
+        """The run is over: keep what it taught."""
+
     def __str__(self) -> str:
         return str(STRATEGIES.spec_of(self))
 
@@ -231,8 +254,8 @@ class Strategy(ABC):
         return self.required
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy")
-"""Every strategy by name; the modules of this package fill it."""
+STRATEGIES: Registry[Strategy] = Registry("strategy", ["fathom.planning.auto"])
+"""Every strategy by name. The modules of this package fill it; the one that plans with them joins when first asked."""
 
 
 @dataclass

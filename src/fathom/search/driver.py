@@ -149,6 +149,8 @@ class Driver:
     def _tell(self) -> None:
         if not self._events:
             return
+        if self.search.minds_spending:
+            self.search.tell_spending(self.meter.remaining, self.meter.elapsed)
         while self._events:
             match self._events.popleft():
                 case Trajectory(reason="failed") as failed:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from fathom.budget import Meter
 from fathom.errors import SpecError
 from fathom.judges.base import Verdict, Verifier
-from fathom.reasoner import Capability
+from fathom.reasoner import Capability, Session
 from fathom.records import StopReason, Trajectory
 from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search, Standing, Strategy, Terms
 
@@ -73,6 +74,14 @@ class Then(Strategy):
     def judged_by_default(self, judge: Verifier) -> Strategy:
         return Then(self.first.judged_by_default(judge), self.after.judged_by_default(judge))
 
+    def scout(self, session: Session, meter: Meter) -> list[Any]:
+        return [part.scout(session, meter) for part in self.parts]
+
+    def review(self, search: Search) -> None:
+        if isinstance(search, ThenSearch):
+            for part, stage in zip(self.parts, search.stages, strict=False):
+                part.review(stage)
+
     def begin(self, terms: Terms) -> ThenSearch:
         for part in self.parts[1:]:
             part.begin(terms)  # what cannot be begun is refused before anything is spent
@@ -93,10 +102,29 @@ class ThenSearch(Search):
         self._cut: set[int] = set()  # still on their way back, for nobody
         self._unheard: set[int] = set()  # verdicts on their way, for nobody
         self._returned: list[int] = []
+        self._found: list[Any] = []  # what its parts have scouted
 
     @property
     def now(self) -> Search:
         return self.stages[-1]
+
+    @property
+    def minds_spending(self) -> bool:
+        return self.now.minds_spending
+
+    def brief(self, found: Any) -> None:
+        self._found = list(found or ())
+        if self._found:
+            self.now.brief(self._found[0])
+
+    def tell_spending(self, left: Mapping[str, float], seconds: float) -> None:
+        self.now.tell_spending(left, seconds)
+
+    @property
+    def ran(self) -> str:
+        """What its parts came to run, where that was only decided on the way."""
+        told = [stage.ran or str(part) for part, stage in zip(self.parts, self.stages, strict=False)]
+        return " | ".join(told) if any(stage.ran for stage in self.stages) else ""
 
     @property
     def judge(self) -> Verifier | None:  # type: ignore[override]
@@ -141,6 +169,8 @@ class ThenSearch(Search):
         terms = replace(self.terms, width=left, drafts=self._drafts(before.standing.best))
         self.stages.append(self.parts[len(self.stages)].begin(terms))
         self.now.follow(before)
+        if self._found:
+            self.now.brief(self._found[len(self.stages) - 1])
         cut, self._growing = self._growing, set()
         self._cut |= cut
         self._unheard, self._judging = self._unheard | self._judging, set()
@@ -193,7 +223,8 @@ class ThenSearch(Search):
         return self.now.at_rest
 
     def state(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self).items() if name not in ("parts", "stages", "trajectories")}
+        apart = ("parts", "stages", "trajectories", "_found")
+        own = {name: value for name, value in vars(self).items() if name not in apart}
         return {**copy.deepcopy(own), "stages": [stage.state() for stage in self.stages]}
 
     def restore(self, state: Mapping[str, Any]) -> None:

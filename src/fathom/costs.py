@@ -1,0 +1,69 @@
+"""What work costs, as the one who does it expects: the words in which a reasoner tells a plan about itself.
+
+A session that knows something of its own speed, size and price is :class:`Costed`. Nothing in it is a promise; what is
+not known is left empty, and is learned from use (:mod:`fathom.planning.learned`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from fathom.budget import Pricing
+
+__all__ = ["Costed", "Costs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What one trajectory of a session takes.
+
+    ``unit_seconds[w]`` is the time of one unit of depth in which w trajectories advance together (empty where nobody
+    measured it), ``read_seconds`` that before the first unit. ``depth`` are the units of a trajectory that comes to its
+    own end, ``most_depth`` those beyond which none goes; ``answer_units`` what stating an answer takes, ``answer_read``
+    seconds to be read for it, each. ``answer_tokens`` are held back for it. A unit generates ``unit_tokens`` and holds
+    ``unit_bytes``; ``base_bytes`` are held by any trajectory.
+
+    ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
+    ``room`` trajectories run well together. Answers that are not ``countable`` (free text) cannot vote.
+    """
+
+    model: str
+    engine: str = ""
+    parameters: int = 0
+    unit_seconds: Mapping[int, float] = field(default_factory=dict)
+    read_seconds: float = 0.0
+    depth: float = 48.0
+    most_depth: int | None = None
+    answer_units: float = 0.0
+    answer_read: float = 0.0
+    answer_tokens: int = 0
+    unit_tokens: float = 1.0
+    prompt_tokens: int = 0
+    unit_bytes: int = 0
+    base_bytes: int = 0
+    price: Pricing | None = None
+    room: int | None = None
+    max_width: int | None = None
+    countable: bool = True
+
+    def step(self, width: int) -> float:
+        """Seconds of one unit at ``width``: linear between known widths, in proportion beyond them. Needs one known."""
+        known = sorted(self.unit_seconds)
+        if width <= known[0]:
+            return self.unit_seconds[known[0]]
+        for low, high in itertools.pairwise(known):
+            if width <= high:
+                share = (width - low) / (high - low)
+                return self.unit_seconds[low] * (1 - share) + self.unit_seconds[high] * share
+        return self.unit_seconds[known[-1]] * width / known[-1]
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """A session that can tell its costs. One of several models tells them for each; None for one that is absent."""
+
+    @property
+    def costs(self) -> tuple[Costs | None, ...]: ...

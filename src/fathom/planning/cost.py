@@ -1,0 +1,176 @@
+"""The cost model: what so many trajectories of such a depth take in seconds, tokens, memory, calls and dollars.
+
+Trajectories do not all come to their end at once. Their lengths are taken to be log-normal around the usual one, and a
+wave of them is timed step by step, each step as long as those still going make it: the time of a step grows with its
+width, and by how much was measured (``engines/pace.py``) or fitted from samples of real runs. Work goes in a rolling
+wave: as one trajectory ends, the next begins.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from fathom.costs import Costs
+
+__all__ = ["CostModel", "Prediction", "Sample", "fitted"]
+
+SPREAD = 0.5
+"""The standard deviation of the logarithm of a chain's length: a factor of 1.65 either way, as chains of thought of one
+model on one kind of question have it."""
+
+UNCAPPED = 1024
+"""Units that a trajectory without a limit of its own may take."""
+
+_NORMAL = statistics.NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a plan takes. ``seconds`` is None where no time is known, ``dollars`` where no price is.
+
+    ``tokens`` are expected; ``most`` holds, by the names of a budget's limits, what has to be there for it to be begun.
+    """
+
+    seconds: float | None
+    tokens: float
+    dollars: float | None
+    most: Mapping[str, float]
+
+    def within(self, limits: Mapping[str, float]) -> bool:
+        """Whether it stays within all limits. What is not known (seconds, dollars) stays within none that is set."""
+        return all(self.most.get(name, math.inf) <= limit for name, limit in limits.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A trajectory that was run, ``width`` of them together, to this ``depth``, in ``seconds`` from its start."""
+
+    width: int
+    depth: int
+    seconds: float
+
+
+class CostModel:
+    """Costs of one model. ``drag`` is how much longer things really take than its own account of them says."""
+
+    def __init__(self, costs: Costs, drag: float = 1.0) -> None:
+        self.costs = costs
+        self.drag = drag
+
+    @property
+    def timed(self) -> bool:
+        """Whether anything is known of time."""
+        return bool(self.costs.unit_seconds)
+
+    def finished(self, depth: int | None) -> float:
+        """The share of trajectories that come to their own end within ``depth`` units."""
+        if depth is None:
+            return 1.0
+        return _NORMAL.cdf(math.log(depth / max(1.0, self.costs.depth)) / SPREAD) if depth > 0 else 0.0
+
+    def mean_depth(self, depth: int | None) -> float:
+        """Units that a trajectory takes on average, cut at ``depth``."""
+        return statistics.fmean(_lengths(16, self.costs.depth, self._cap(depth)))
+
+    def _cap(self, depth: int | None) -> int:
+        most = self.costs.most_depth or UNCAPPED
+        return most if depth is None else min(depth, most)
+
+    def predict(self, width: int, depth: int | None, wave: int, draws: float | None = None) -> Prediction:
+        """``width`` trajectories of at most ``depth`` units, ``wave`` at a time, of which ``draws`` are really made."""
+        costs, cap = self.costs, self._cap(depth)
+        wave = max(1, min(wave, width))
+        draws = float(width) if draws is None else min(draws, float(width))
+        unfinished = 1.0 - self.finished(cap if depth is not None else None)
+        each = self.mean_depth(depth) if cap else 0.0
+        tokens = costs.unit_tokens * (each + unfinished * costs.answer_units)
+        most_tokens = math.ceil(cap * costs.unit_tokens) + costs.answer_tokens
+        most: dict[str, float] = {
+            "width": width,
+            "depth": 0 if cap == 0 else cap if depth is not None else min(cap, math.ceil(costs.depth)),
+            "tokens": width * most_tokens,
+            "calls": width * ((cap > 0) + (costs.answer_tokens > 0)),
+            "memory_bytes": wave * (costs.base_bytes + costs.unit_bytes * (costs.prompt_tokens + cap)),
+        }
+        dollars = None
+        if costs.price is not None:
+            dollars = costs.price.cost(round(costs.prompt_tokens * draws), round(tokens * draws))
+            most["cost"] = costs.price.cost(costs.prompt_tokens * width, width * most_tokens)
+        seconds = None
+        if self.timed:
+            seconds = self._seconds(draws, depth, min(wave, math.ceil(draws)), unfinished)
+            most["seconds"] = self._seconds(width, depth, wave, unfinished, sure=depth is not None)
+        return Prediction(seconds, tokens * draws, dollars, most)
+
+    def _seconds(self, n: float, depth: int | None, wave: int, unfinished: float, *, sure: bool = False) -> float:
+        """A full wave to its last end, and what comes before it at the rate of a full wave. ``sure`` counts the last
+        trajectory as long as it may become, and all of a wave as still unfinished at the end."""
+        costs = self.costs
+        stating = wave if sure else max(1.0, wave * unfinished)
+        total = costs.read_seconds
+        if self._cap(depth):
+            lengths = _lengths(wave, costs.depth, self._cap(depth))
+            total += self._cap(depth) * costs.step(wave) if sure else self._wave(lengths)
+            total += max(0.0, n / wave - 1.0) * statistics.fmean(lengths) * costs.step(wave)
+        else:
+            total += max(0.0, n / wave - 1.0) * self._stating(wave)
+        if unfinished > 0.02:
+            total += self._stating(math.ceil(stating))
+        return self.drag * total
+
+    def _stating(self, width: int) -> float:
+        costs = self.costs
+        return (costs.answer_units + 1) * costs.step(width) + costs.answer_read * width if costs.answer_units else 0.0
+
+    def _wave(self, lengths: Sequence[float]) -> float:
+        """Seconds until the last of a wave has ended, each step as long as those still going make it."""
+        total, before = 0.0, 0.0
+        for ended, length in enumerate(lengths):
+            total += (length - before) * self.costs.step(len(lengths) - ended)
+            before = length
+        return total
+
+
+@lru_cache(maxsize=4096)
+def _lengths(n: int, usual: float, cap: int) -> tuple[float, ...]:
+    """Lengths of n trajectories in ascending order: the quantiles of the log-normal, none beyond the cap."""
+    at = (_NORMAL.inv_cdf((i + 0.5) / n) for i in range(n))
+    return tuple(min(float(cap), usual * math.exp(SPREAD * z)) for z in at)
+
+
+def fitted(costs: Costs, samples: Sequence[Sample]) -> Costs:
+    """Costs with the times that samples of real runs tell: per width the median seconds of a unit, and the usual depth.
+
+    The time before the first unit is the intercept of the Theil-Sen line (medians of pairwise slopes) through the
+    samples of the width that has most of them; one wild sample moves none of these.
+    """
+    by_width: dict[int, list[Sample]] = {}
+    for sample in samples:
+        if sample.depth > 0 and sample.seconds > 0:
+            by_width.setdefault(sample.width, []).append(sample)
+    if not by_width:
+        return costs
+    read = max(0.0, _intercept(max(by_width.values(), key=len)))
+    each = {
+        width: max(1e-9, statistics.median((s.seconds - min(read, s.seconds / 2)) / s.depth for s in group))
+        for width, group in sorted(by_width.items())
+    }
+    depth = statistics.median(s.depth for group in by_width.values() for s in group)
+    return replace(costs, unit_seconds=each, read_seconds=read, depth=depth)
+
+
+def _intercept(samples: Sequence[Sample]) -> float:
+    slopes = [
+        (b.seconds - a.seconds) / (b.depth - a.depth)
+        for i, a in enumerate(samples[:200])
+        for b in samples[i + 1 : 200]
+        if a.depth != b.depth
+    ]
+    if not slopes:
+        return 0.0
+    slope = statistics.median(slopes)
+    return statistics.median(s.seconds - slope * s.depth for s in samples)

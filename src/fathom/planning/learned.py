@@ -1,0 +1,130 @@
+"""What live runs teach of a model on this machine, kept from one process to the next.
+
+After each run the logarithm of actual over predicted time moves a running mean, robustly: a wild run counts for no more
+than a factor of three. Where nobody measured an engine's speed (servers), the time of a unit at each width is learned
+the same way, and everywhere the usual length of a chain. The file is small, lies in the user's cache directory, one for
+each (model, engine, machine), and is written in the background, at most twice a minute and at the end of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from fathom.language.download import cache_directory
+from fathom.language.engines.pace import machine
+
+__all__ = ["Learned", "learned", "remember", "save"]
+
+LEAST_WEIGHT = 0.1  # of a new observation in a running mean
+WILD = math.log(3.0)
+_EVERY = 30.0  # seconds between two writes
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """Running means over ``runs``: log(actual / predicted) seconds, lengths of chains, seconds of a unit by width."""
+
+    runs: int = 0
+    log_drag: float = 0.0
+    depth: float | None = None
+    unit_seconds: dict[int, float] = {}
+
+    @property
+    def drag(self) -> float:
+        """How much longer things take than predicted."""
+        return math.exp(self.log_drag)
+
+    def after(self, drag: float | None, depth: float | None, unit_seconds: Mapping[int, float]) -> Learned:
+        """With one more run: its actual over its predicted time, the mean length of its chains that came to their own
+        end, and the seconds of a unit at the widths that it ran, where it shows them."""
+        weight = max(LEAST_WEIGHT, 1.0 / (self.runs + 1))
+        log_drag, each = self.log_drag, dict(self.unit_seconds)
+        if drag is not None:
+            log_drag += weight * max(-WILD, min(WILD, math.log(drag) - log_drag))
+        for width, seconds in unit_seconds.items():
+            at = 1 << round(math.log2(width))
+            before = each.get(at, seconds)
+            each[at] = before * math.exp(weight * max(-WILD, min(WILD, math.log(seconds / before))))
+        length = self.depth
+        if depth is not None:
+            length = depth if length is None else length + weight * (depth - length)
+        return Learned(self.runs + 1, log_drag, length, each)
+
+
+_lock = threading.Lock()
+_known: dict[str, Learned] = {}
+_unsaved: set[str] = set()
+_saved_at = -math.inf
+
+
+def _file_of(model: str, engine: str) -> str:
+    key = msgspec.json.encode([model, engine, machine()], order="sorted")
+    return hashlib.sha256(key).hexdigest()[:24] + ".json"
+
+
+def learned(model: str, engine: str) -> Learned:
+    """What is known; nothing where there is no file, or none that can be read. Without an engine's name, nothing."""
+    if not engine:
+        return Learned()
+    name = _file_of(model, engine)
+    with _lock:
+        if name not in _known:
+            _known[name] = _read(_directory() / name)
+        return _known[name]
+
+
+def remember(model: str, engine: str, found: Learned) -> None:
+    """Keep it, for this process at once and for others soon. Without an engine's name nothing is kept."""
+    global _saved_at
+    if not engine:
+        return
+    name = _file_of(model, engine)
+    with _lock:
+        _known[name] = found
+        _unsaved.add(name)
+        due = time.monotonic() - _saved_at >= _EVERY
+        if due:
+            _saved_at = time.monotonic()
+    if due:
+        threading.Thread(target=save, name="fathom-learned", daemon=True).start()
+
+
+@atexit.register
+def save() -> None:
+    """Write what is new. Where nothing can be written, nothing is kept."""
+    with _lock:
+        due: Mapping[str, Learned] = {name: _known[name] for name in _unsaved}
+        _unsaved.clear()
+    for name, found in due.items():
+        with contextlib.suppress(OSError):
+            _write(_directory() / name, found)
+
+
+def _directory() -> Path:
+    return cache_directory() / "costs"
+
+
+def _read(path: Path) -> Learned:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Learned)
+    except (OSError, msgspec.MsgspecError):
+        return Learned()
+    times = (*found.unit_seconds.values(), found.drag, found.depth or 1.0)
+    return found if all(0 < t < math.inf for t in times) else Learned()
+
+
+def _write(path: Path, found: Learned) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".part", delete=False) as file:
+        file.write(msgspec.json.encode(found))
+    os.replace(file.name, path)

@@ -1,0 +1,75 @@
+"""What is assumed of a model of which nothing was measured. These are stated guesses, and every plan that rests on them
+says so; ``fathom calibrate`` puts measurements in their place.
+
+*How often it is right* by its size: the GSM8K scores that the makers of small instruct models publish (SmolLM2 135M
+about 1 %, Qwen2.5 0.5B 50 %, 1.5B 73 %, 7B 92 %; arXiv 2502.02737, 2412.15115), pulled towards the middle since
+questions differ; interpolated in the logarithm of the parameters.
+
+*How questions differ*: half of them are contested, with the right answer's share anywhere between none and all; the
+others the model knows or does not know. A third of what is wrong is one and the same wrong answer. That makes a vote of
+16 worth some ten points over a single sample, as in the table of self-consistency (arXiv 2203.11171).
+
+*What reasoning is worth*: without it, on questions of this kind, half as many are right (arXiv 2409.12183: on
+mathematics and symbols reasoning is most of what there is; on plain knowledge it is little).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import lru_cache
+
+from fathom.costs import Costs
+from fathom.planning.ability import Ability
+from fathom.planning.population import Kind, Population
+
+__all__ = ["population", "prior", "prior_accuracy"]
+
+_BY_SIZE = ((135e6, 0.05), (500e6, 0.45), (1.5e9, 0.65), (7e9, 0.85), (70e9, 0.92))
+_UNKNOWN_SIZE = 0.6
+_WITHOUT_REASONING = 0.5
+_CONTESTED = 0.5
+_KNOWN, _NOT_KNOWN = 0.95, 0.0
+_RIVAL = 1 / 3
+_WEIGHT = 20
+"""A prior weighs as much as so many questions: its interval is theirs."""
+
+
+def prior(costs: Costs) -> Ability:
+    """The assumed ability of a model of this size."""
+    return _prior(costs.parameters, costs.unit_tokens > 0)
+
+
+@lru_cache(maxsize=64)
+def _prior(parameters: int, language: bool) -> Ability:
+    right = prior_accuracy(parameters)
+    without = right * _WITHOUT_REASONING if language else 0.0  # a latent that took no step holds no answer
+    return Ability(
+        ((0.0, population(without)), (1.0, population(right))),
+        questions=_WEIGHT,
+        source="stated priors",
+        measured=False,
+        undecided=population(0.5),
+    )
+
+
+def prior_accuracy(parameters: int) -> float:
+    """How often one sample is assumed to be right; ``parameters`` 0 is a model of unknown size."""
+    if parameters <= 0:
+        return _UNKNOWN_SIZE
+    if parameters <= _BY_SIZE[0][0]:
+        return _BY_SIZE[0][1]
+    for (small, low), (large, high) in itertools.pairwise(_BY_SIZE):
+        if parameters <= large:
+            return low + (high - low) * math.log(parameters / small) / math.log(large / small)
+    return _BY_SIZE[-1][1]
+
+
+@lru_cache(maxsize=256)
+def population(right: float, kinds: int = 12) -> Population:
+    """Questions of which a sample is right with probability ``right`` on average."""
+    contested = min(_CONTESTED, 1.8 * right, 1.8 * (1.0 - right))
+    known = min(1.0 - contested, max(0.0, right - contested / 2))
+    shares = [((i + 0.5) / kinds, contested / kinds) for i in range(kinds)]
+    shares += [(_KNOWN, known), (_NOT_KNOWN, 1.0 - contested - known)]
+    return Population(tuple(Kind(weight, share, _RIVAL * (1.0 - share)) for share, weight in shares))

@@ -1,0 +1,189 @@
+"""A profile: what was measured of one model on one kind of question, on one engine and machine; what plans rest on.
+
+It is a JSON file that names what it belongs to. Made for another model or engine it is refused; made on another machine
+its accuracies hold and its times do not, which is used with a warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fathom.costs import Costs
+from fathom.errors import FathomError, InputError, UsageError
+from fathom.language.catalogue import CATALOGUE
+from fathom.language.download import cache_directory
+from fathom.language.engines.pace import machine
+from fathom.planning.ability import Ability, Measured
+from fathom.planning.cost import CostModel, Sample, fitted
+from fathom.planning.population import Kind, Population
+
+__all__ = ["Fitted", "Profile", "Spread", "digest_of", "fit", "kept_profile", "load", "profile_directory", "save"]
+
+VERSION = 1
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """How answers fall at a depth (None: at the chains' own end): kinds of question as (weight, right, rival)."""
+
+    depth: int | None
+    kinds: tuple[tuple[float, float, float], ...]
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """Curves, costs, and whose they are. ``curves`` hold every strategy that was scored, voting included.
+
+    ``spreads`` are the populations at the depths that were replayed; ``samples`` are (width, depth, seconds).
+    """
+
+    version: int = VERSION
+    model: str
+    digest: str = ""
+    engine: str = ""
+    machine: dict[str, Any]
+    dataset: str
+    questions: int
+    made: str = ""
+    depth: float
+    samples: tuple[tuple[int, int, float], ...] = ()
+    spreads: tuple[Spread, ...]
+    curves: tuple[Measured, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"the profile of {self.model} on {self.dataset}, {self.questions} questions"
+
+    def difficulty(self, first: int = 4, width: int = 16) -> list[tuple[int, float, float, float]]:
+        """What the agreement of the first samples tells: for each number of votes of the leader among ``first``, how
+        often it occurs, how likely the leader is right then, and how likely after ``width``."""
+        return self.ability.population(1.0).agreement(first, width)
+
+    @property
+    def ability(self) -> Ability:
+        return _ability(self.spreads, self.curves, self.depth, self.questions, self.label)
+
+    def costs(self, costs: Costs, *, same_machine: bool) -> Costs:
+        """The session's own account, with the times of this profile where it tells none."""
+        if costs.unit_seconds or not same_machine:
+            return costs
+        return fitted(costs, [Sample(*sample) for sample in self.samples])
+
+
+@lru_cache(maxsize=64)
+def _ability(
+    spreads: tuple[Spread, ...], curves: tuple[Measured, ...], depth: float, questions: int, label: str
+) -> Ability:
+    at_usual = CostModel(Costs("", depth=depth))
+    populations = {
+        at_usual.finished(spread.depth): Population(tuple(Kind(*kind) for kind in spread.kinds)) for spread in spreads
+    }
+    others = tuple(c for c in curves if c.strategy.partition("(")[0] not in ("vote", "direct"))
+    return Ability(tuple(sorted(populations.items(), key=lambda at: at[0])), questions, label, others=others)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A profile held against a model: usable, with what a person has to know."""
+
+    profile: Profile
+    same_machine: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.same_machine:
+            return ()
+        made_on = self.profile.machine.get("cpu", "another machine")
+        return (
+            f"WARNING: the profile was made on another machine ({made_on}); its accuracies are used, not its times",
+        )
+
+
+def digest_of(costs: Costs) -> str:
+    """The hash of the model's file, where it is one that Fathom knows; else what tells models apart."""
+    for entry in CATALOGUE.values():
+        if costs.model in (entry.name, entry.file_name.removesuffix(".gguf")):
+            return f"sha256:{entry.sha256}"
+    return f"parameters:{costs.parameters}" if costs.parameters else ""
+
+
+def fit(profile: Profile, costs: Costs) -> Fitted:
+    """Hold a profile against the model that is to be planned for. Raises UsageError where it belongs to another."""
+    mine = {"model": costs.model, "digest": digest_of(costs), "engine": costs.engine}
+    for what, here in mine.items():
+        there = getattr(profile, what)
+        if here != there and (what == "model" or (here and there)):
+            raise UsageError(
+                f"this profile was made for the {what} {there!r}, and this is {here!r}; make one for it with "
+                f"`fathom calibrate`"
+            )
+    return Fitted(profile, profile.machine == machine())
+
+
+def load(path: str | Path) -> Profile:
+    """A profile from a file. Raises InputError where it cannot be read or is none."""
+    try:
+        found = msgspec.json.decode(Path(path).read_bytes(), type=Profile)
+        found.ability  # noqa: B018  (what cannot be planned with is refused here)
+    except OSError as error:
+        raise InputError(f"cannot read the profile {path}: {error.strerror or error}") from None
+    except (msgspec.MsgspecError, ValueError, IndexError) as error:
+        raise InputError(f"{path} is no profile: {error}") from None
+    if found.version != VERSION:
+        raise InputError(f"{path} is a profile of version {found.version}; this is for version {VERSION}: make it anew")
+    if not found.spreads:
+        raise InputError(f"{path} says nothing of how answers fall: make it anew with `fathom calibrate`")
+    return found
+
+
+def save(profile: Profile, path: str | Path | None = None) -> Path:
+    """Write a profile, whole or not at all; by default to where ``auto`` finds it. Raises FathomError."""
+    path = (
+        Path(path) if path is not None else profile_directory() / _name(profile.model, profile.engine, profile.dataset)
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".part", delete=False) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(profile), indent=1))
+        os.replace(file.name, path)
+    except OSError as error:
+        raise FathomError(f"cannot write the profile {path}: {error.strerror or error}") from None
+    return path
+
+
+def profile_directory() -> Path:
+    return cache_directory() / "profiles"
+
+
+def _name(model: str, engine: str, dataset: str) -> str:
+    said = hashlib.sha256(dataset.encode()).hexdigest()[:8]
+    return f"{_prefix(model, engine)}{said}.json"
+
+
+def _prefix(model: str, engine: str) -> str:
+    return hashlib.sha256(msgspec.json.encode([model, engine])).hexdigest()[:16] + "-"
+
+
+def kept_profile(costs: Costs) -> Fitted | None:
+    """The latest profile in the cache directory that belongs to this model and engine, if there is one."""
+    prefix = _prefix(costs.model, costs.engine)
+    found: Sequence[Path] = []
+    with contextlib.suppress(OSError):
+        found = sorted(profile_directory().glob(f"{prefix}*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found:
+        with contextlib.suppress(UsageError):
+            return fit(_loaded(path, path.stat().st_mtime_ns), costs)
+    return None
+
+
+@lru_cache(maxsize=16)
+def _loaded(path: Path, changed: int) -> Profile:
+    return load(path)
