@@ -1,9 +1,9 @@
 """A strategy played on a pool instead of a model: the very search core that runs live is asked and told.
 
-Time passes in steps: all trajectories that run advance together by one unit of depth a step, as they do in a batch, so
-one is over as many steps after its start as it has units, conclusion included. What comes in at the same step is told
-together, and what is cut when the search is decided has cost what it had run. On an engine that works like this, the
-same seeds give the same result live, to the token.
+Time passes in steps: all trajectories that run advance by one unit of depth a step, as they do in a batch, in the order
+in which they were started, so one is over as many steps after its start as it has units, conclusion included. What is
+cut when the search is decided has cost what it had run. On an engine that works like this, the same seeds give the
+same result live, to the token.
 
 Only searches over independent samples can be played. One that steers generation asks for what no pool holds, and is
 refused with the action that showed it.
@@ -25,6 +25,8 @@ from fathom.search.base import Conclude, Drop, Grow, Judge, Search, Strategy, Te
 __all__ = ["Played", "replay"]
 
 UNLIMITED_ROOM = 1 << 20
+_Turn = tuple[int, ...]
+_FIRST: _Turn = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +68,22 @@ def replay(
 
 
 class _Playing:
-    """One play: the model, the judge and the clock in one. A time is a number of steps from the start."""
+    """One play: the model, the judge and the clock in one.
+
+    A time is a number of steps from the start. Within a step all that runs has its turn in order: what is started on
+    some event has its turn right behind the trajectory whose event it was.
+    """
 
     def __init__(self, strategy: Strategy, core: Search, pool: Pool, q: int, order: Sequence[int], room: int) -> None:
         self.strategy, self.core, self.pool, self.q, self.order, self.room = strategy, core, pool, q, order, room
-        self.now = 0
+        self.now, self.turn = 0, _FIRST
         self.sample: dict[int, int] = {}
         self.growing: set[int] = set()
-        self.began: dict[int, int] = {}  # what runs now, growing or concluding, since when
+        self.began: dict[int, tuple[int, _Turn]] = {}  # what runs now, growing or concluding, since when
         self.tokens = 0  # of all that is over
         self.width = 0
-        self._due: list[tuple[int, int, int, Trajectory | Verdict]] = []
-        self._told = 0
+        self._due: list[tuple[int, _Turn, int, Trajectory | Verdict]] = []
+        self._launched = 0
 
     def run(self) -> Played:
         core = self.core
@@ -86,10 +92,8 @@ class _Playing:
                 self._launch(action)
             if not self._due:
                 break
-            self.now = self._due[0][0]
-            while self._due and self._due[0][0] == self.now:
-                _, _, id, event = heapq.heappop(self._due)
-                self._tell(id, event)
+            self.now, self.turn, id, event = heapq.heappop(self._due)
+            self._tell(id, event)
         return self._played()
 
     def _launch(self, action: object) -> None:
@@ -141,18 +145,25 @@ class _Playing:
         return int(columns.conclusion[self.q, at])
 
     def _begin(self, id: int, steps: int, result: Trajectory) -> None:
-        self.began[id] = self.now
-        self._put(steps, id, result)
+        self.began[id] = self.now, self._put(steps, id, result)
 
-    def _put(self, after: int, id: int, event: Trajectory | Verdict) -> None:
-        self._told += 1
-        heapq.heappush(self._due, (self.now + after, self._told, id, event))
+    def _put(self, after: int, id: int, event: Trajectory | Verdict) -> _Turn:
+        self._launched += 1
+        turn = (*self.turn, self._launched)
+        heapq.heappush(self._due, (self.now + after, turn, id, event))
+        return turn
+
+    def _ran(self, id: int) -> int:
+        """The units that something running has had so far: none yet in this step where its turn is still to come."""
+        began, turn = self.began[id]
+        return max(0, self.now - began - (turn > self.turn))
 
     def _tell(self, id: int, event: Trajectory | Verdict) -> None:
         if isinstance(event, Verdict):
             self.core.tell_verdict(id, event)
             return
-        self.tokens += self.now - self.began.pop(id)
+        self.tokens += self._ran(id)
+        del self.began[id]
         self.growing.discard(id)
         self.core.tell(event)
 
@@ -171,7 +182,7 @@ class _Playing:
             stopped=self.core.stopped or StopReason.EXHAUSTED,
             candidates=standing.candidates,
             best=best,
-            tokens=self.tokens + sum(self.now - began for began in self.began.values()),
+            tokens=self.tokens + sum(map(self._ran, self.began)),
             steps=self.now,
             width=self.width,
             valid=standing.valid,

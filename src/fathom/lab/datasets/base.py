@@ -9,6 +9,7 @@ from typing import Literal
 from fathom.errors import InputError
 from fathom.judges.base import Candidate
 from fathom.judges.exact import Exact
+from fathom.lab.records import Asked
 
 __all__ = ["BadRow", "Dataset", "Question", "Scorer", "exactly", "refuse_bad_rows"]
 
@@ -47,6 +48,10 @@ class Dataset:
     form: Literal["short", "code"] = "short"
     skipped: tuple[BadRow, ...] = ()
     close: Callable[[], Awaitable[None]] | None = field(default=None, compare=False)
+
+    def asked(self) -> list[Asked]:
+        """The questions as a store keeps them."""
+        return [Asked(number, q.name, q.prompt, q.reference) for number, q in enumerate(self.questions)]
 
 
 def exactly(reference: str) -> Scorer:
