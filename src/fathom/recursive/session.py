@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fathom.budget import Meter
+from fathom.costs import Costs
 from fathom.errors import LimitError
 from fathom.reasoner import Expansion, Reserve
 from fathom.records import StopReason, Trajectory
@@ -68,6 +69,22 @@ class RecursiveSession:
         self._stepper = Stepper(explorer, habits, worker, self._validity, self._abandoned)
         self._held: dict[int, tuple[Latent, Meter]] = {}  # by slot
         self._dropped: set[int] = set()  # slots to be freed when what grows in them rests
+
+    @property
+    def costs(self) -> tuple[Costs]:
+        """What plans are made from (``fathom.costs.Costed``): nothing is generated, and answers need not be stated."""
+        pace, habits = self.habits.pace, self.habits
+        return (
+            Costs(
+                self.label,
+                unit_seconds={width: pace.step(width) for width in (1, 4, 16, 64)},
+                depth=habits.usual_depth,
+                most_depth=habits.greatest_depth,
+                unit_tokens=0.0,
+                base_bytes=self.explorer.trajectory_bytes,
+                room=WAVE,
+            ),
+        )
 
     def room(self, meter: Meter) -> int:
         """As many as step together in a tick, and could still go twice as deep as usual in the time that is left.
