@@ -26,8 +26,7 @@ __all__ = ["asolve", "open", "prepare_run", "solve", "stream"]
 
 Prompt = str | Problem | Iterable[Message | Mapping[str, str]]
 
-DEFAULT_STRATEGY = "vote"
-VERIFIED_STRATEGY = "best-of-n"  # where a verifier, or the model itself, knows a right answer when it sees one
+DEFAULT_STRATEGY = "auto"
 
 
 def open(uri: str = "embedded", **options: Any) -> Reasoner:
@@ -36,20 +35,22 @@ def open(uri: str = "embedded", **options: Any) -> Reasoner:
     ``options`` go to the kind of model, e.g. ``form="code"`` or ``api_key=…``. Raises UnknownModel, MissingDependency,
     DownloadError, ModelFileError.
     """
+    STRATEGIES.load()  # so that the first answer does not wait for it
     return portal.call(open_model(uri, **options))
 
 
 def strategy_of(strategy: str | Strategy | None, verify: Any = None, model: Reasoner | None = None) -> Strategy:
     """The strategy that a spec string names, or the pipeline of them (``a | b``).
 
-    A verifier given apart goes into it, or makes it a best-of-n. Where no judge is named, a model that has a word of
-    its own on its answers, a value head or the constraints of a puzzle, is asked for that.
+    A verifier given apart goes into it. Where no judge is named, a model that has a word of its own on its answers, a
+    value head or the constraints of a puzzle, is asked for that; by default only where it knows what is right.
     """
     judge = make_judge(verify)
     offers = model.capabilities if model is not None else frozenset()
+    if strategy in (None, DEFAULT_STRATEGY) and Capability.VALID not in offers:
+        offers = frozenset()
     if strategy is None:
-        verified = judge is not None or Capability.VALID in offers
-        strategy = VERIFIED_STRATEGY if verified else DEFAULT_STRATEGY
+        strategy = DEFAULT_STRATEGY
     if isinstance(strategy, str):
         strategy = reduce(or_, map(STRATEGIES.build, parse_pipeline(strategy)))
     if judge is not None:

@@ -196,9 +196,13 @@ class Registry(Generic[T]):
 
     @property
     def _entries(self) -> dict[str, Entry[T]]:
+        self.load()
+        return self._registered
+
+    def load(self) -> None:
+        """Import the modules now, rather than when the registry is first asked."""
         while self._modules:
             importlib.import_module(self._modules.pop())
-        return self._registered
 
     def register(self, name: str, *, source: str = "") -> Callable[[type[T]], type[T]]:
         """Class decorator. The first line of the class's docstring becomes its summary; ``str`` writes its spec."""
@@ -220,7 +224,7 @@ class Registry(Generic[T]):
 
     def spec_of(self, built: T) -> Spec:
         """The spec that builds an equal object: its name, and the options that are not as by default."""
-        entry = next(entry for entry in self._entries.values() if entry.build is type(built))
+        entry = next(entry for entry in self._registered.values() if entry.build is type(built))
         given = ((f.name, getattr(built, f.name)) for f in entry.options if getattr(built, f.name) != f.default)
         return Spec(entry.name, dict(given))
 

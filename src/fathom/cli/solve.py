@@ -29,6 +29,8 @@ fathom solve "Is 2027 prime?" --strategy "vote(width=8, sure=0.99)" --json
 
 fathom solve --file task.py --verify tests --width 8
 
+fathom solve --model recursive:queens-8 "Q......./......../......../......../......../......../......../........"
+
 echo "What is 15% of 80?" | fathom solve --model openai:qwen3@http://localhost:8000/v1 --tokens 4000
 """
 
@@ -60,7 +62,13 @@ def solve(
     )
     question = _read(prompt, file)
     options = {"strategy": strategy, "budget": budget, "verify": verify, "seed": seed}
-    result, interrupted = asyncio.run(_solve(model, question, answer, options, quiet=json or not sys.stdout.isatty()))
+    quiet = json or not sys.stdout.isatty()
+    try:
+        result, interrupted = asyncio.run(_solve(model, question, answer, options, quiet=quiet))
+    except NoAnswer as error:
+        if json and error.receipt is not None:
+            print(to_json(error.receipt))
+        raise
     if json:
         print(to_json(result.receipt))
     elif not sys.stdout.isatty():

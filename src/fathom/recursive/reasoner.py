@@ -111,11 +111,11 @@ class RecursiveReasoner:
         puzzle = problem.text
         x = self.task.parse(puzzle)
         habits = await self.prepare()
-        needed = HAND_OVER + habits.pace.late(1)
+        needed = HAND_OVER + habits.pace.quiet(1)
         if needed >= meter.seconds_left:
             raise LimitError(
                 "seconds",
-                f"the deadline is too short: a step of {self.name} takes {habits.pace.step(1):.2g} s on this machine, "
+                f"the deadline is too short: a step of {self.name} takes {habits.pace.quiet(1):.2g} s on this machine, "
                 f"and {meter.seconds_left:.2g} s are left; allow at least {2 * needed:.2g} s",
             )
         explorer = Explorer(self.checkpoint.model, seed=seed, slots=SLOTS, wave=WAVE)
