@@ -22,18 +22,19 @@ from fathom.search.base import STRATEGIES, Action, Drop, Grow, Strategy, Terms
 from fathom.search.samples import SampleSearch, agreed_width
 from fathom.specs import option
 
-__all__ = ["Vote"]
+__all__ = ["SURE", "Rule", "Vote"]
 
 LEAST_WARMUP = 4
 
 Rule = Literal["outcome", "beta", "dirichlet", "certain", "never"]
 
-_SURE: Mapping[str, Callable[[Sequence[int], int], float]] = {
+SURE: Mapping[str, Callable[[Sequence[int], int], float]] = {
     "outcome": lambda counts, remaining: 1.0 - stopping.chance_of_losing(counts, remaining),
     "beta": lambda counts, remaining: stopping.beats_runner_up(counts),
     "dirichlet": lambda counts, remaining: stopping.is_mode(counts),
     "certain": lambda counts, remaining: float(stopping.cannot_change(counts, remaining)),
 }
+"""How sure each rule is of the leader, from the votes for each answer and the number of samples still to come."""
 
 
 @STRATEGIES.register("vote", source="arXiv 2203.11171, 2305.11860; confidence: DeepConf, arXiv 2508.15260")
@@ -105,7 +106,7 @@ class VoteSearch(SampleSearch):
         if self.said.stop == "never" or self.remaining == 0 or self.winding_down:
             return
         counts = self.votes
-        if counts and _SURE[self.said.stop](counts, self.remaining) >= self.said.sure:
+        if counts and SURE[self.said.stop](counts, self.remaining) >= self.said.sure:
             self.stopped = StopReason.DECIDED
 
     @property
