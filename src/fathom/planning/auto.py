@@ -31,6 +31,7 @@ from fathom.reasoner import Session
 from fathom.records import StopReason, Trajectory
 from fathom.search import BestOfN, Vote
 from fathom.search.base import STRATEGIES, Action, Drop, Grow, Lost, Search, Standing, Strategy, Terms
+from fathom.search.judged import JudgedSearch
 from fathom.search.samples import SampleSearch
 from fathom.specs import option
 
@@ -224,6 +225,8 @@ class AutoSearch(Search):
                 search.depth, stage.wave = depth, wave
                 break
         search.width = search.started + found
+        if search.width == 2 > search.started and self.said.judge is None:
+            search.width = 1  # a second vote can only make a tie
         search.greedy = search.greedy and search.width == 1
 
     @property
@@ -304,7 +307,8 @@ class AutoSearch(Search):
             return not population.goes_on(stage.seen, search.width, worth)
         if self.said.selection == "graded" or search.backlog.judge:
             return False
-        return population.unfound(len(search.tally), search.width) < worth
+        failures = [v for v in search.verdicts.values() if v.passed is False] if isinstance(search, JudgedSearch) else []
+        return population.unfound(len(failures), search.width) < worth
 
     def tell_verdict(self, id: int, verdict: Verdict) -> None:
         stage = self.stages[self._stage_of[id]]
