@@ -65,7 +65,7 @@ class Comparing(Scores):
     timing = "together"
 
 
-@pytest.mark.parametrize("name", ["halving", "refine", "mcts"])
+@pytest.mark.parametrize("name", ["halving", "refine", "mcts", "beam", "dvts", "rebase", "particles"])
 def test_a_judge_that_compares_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match="compares"):
         strategy_of(name, verify=Comparing({}))

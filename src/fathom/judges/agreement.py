@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from fathom.budget import Meter
 from fathom.errors import SpecError
-from fathom.judges.asking import Asker, Question, check_model
+from fathom.judges.asking import VERDICT_TOKENS, Asker, Question, check_model
 from fathom.judges.base import Candidate, Timing, Verdict, Verifier
 from fathom.judges.embedding import Embedder, LocalEmbedder, ServerEmbedder
 from fathom.judges.quoting import hollow, quoted
@@ -75,6 +75,11 @@ class Agreement:
     @property
     def needs(self) -> frozenset[Capability]:
         return frozenset({Capability.WORDS}) if self.by == "model" and not self.model else frozenset()
+
+    @property
+    def verdict_tokens(self) -> int:
+        """One question is about all candidates, so that the share of each is smaller than this."""
+        return VERDICT_TOKENS if self.by == "model" else 0
 
     async def judge(self, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
         """Judge outside any run; nothing limits what that spends."""

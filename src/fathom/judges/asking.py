@@ -22,7 +22,7 @@ from fathom.language.engines.base import Engine, EngineCapability, Prompt, Reque
 from fathom.reasoner import Session
 from fathom.records import Message
 
-__all__ = ["Asker", "NoVerdict", "Question", "check_model"]
+__all__ = ["VERDICT_TOKENS", "Asker", "NoVerdict", "Question", "check_model"]
 
 ROLE = "judge"
 VERDICT_TOKENS = 24

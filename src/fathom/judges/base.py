@@ -90,7 +90,8 @@ class Verifier(Protocol):
     """A judge of candidates. Verdicts come back one a candidate, in the order of the candidates.
 
     One that can judge only a certain form of answer says so in an attribute ``form`` (``"code"``, say); one that needs
-    something of the model that it judges, in ``needs``, a set of capabilities; when to ask it, in ``timing``.
+    something of the model that it judges, in ``needs``, a set of capabilities; when to ask it, in ``timing``; and one
+    that has a model write, how many tokens a verdict on one candidate takes at most, in ``verdict_tokens``.
     """
 
     name: ClassVar[str]

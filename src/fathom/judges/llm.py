@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from fathom.budget import Meter
 from fathom.errors import FathomError, SpecError
-from fathom.judges.asking import Asker, Question, check_model
+from fathom.judges.asking import VERDICT_TOKENS, Asker, Question, check_model
 from fathom.judges.base import Candidate, EachVerifier, Timing, Verdict, Verifier
 from fathom.judges.quoting import hollow, quoted
 from fathom.judges.registry import JUDGES
@@ -40,6 +40,8 @@ _COMPARE = (
     "You compare two solutions, A and B, to a problem. Find out which one is right or, failing that, better. "
     '{data} {think}Reply with JSON: {{"better": "A"}} or {{"better": "B"}}'
 )
+USUAL_ROUNDS = 4  # of a tournament of 16
+
 _THINK = "Think first, briefly. End with the JSON, on a line of its own. "
 
 
@@ -77,6 +79,12 @@ class LLM:
     @property
     def timing(self) -> Timing:
         return Timing.TOGETHER if self.mode == "pairwise" else Timing.DIFFERING
+
+    @property
+    def verdict_tokens(self) -> int:
+        """Pairwise, a candidate takes part in a match a round, and each match in two questions."""
+        rounds = 1 if self.mode == "pointwise" else self.rounds or USUAL_ROUNDS
+        return rounds * (VERDICT_TOKENS + self.thinking)
 
     def bind(self, meter: Meter, session: Session | None) -> Verifier:
         asker = Asker(self.model, meter, session)

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
+from dataclasses import replace
 
 from fathom.budget import Meter
 from fathom.judges.base import Candidate, Once, Spender, Timing, Verdict, Verifier, timing_of, verdicts_of
 from fathom.reasoner import Expansion, Session
 from fathom.records import Problem, StopReason, Trajectory
 from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search
+from fathom.search.holdback import Holdback
 
 __all__ = ["Driver"]
 
@@ -53,6 +56,7 @@ class Driver:
         self._out: set[int] = set()  # the trajectories that are growing
         self._limited = bool(meter.limits)
         self._observe = observe
+        self._holdback = Holdback(meter, session)
         self._judges: list[tuple[Verifier, Verifier]] = []  # as the search names them, and bound to this run
         self._events: deque[Trajectory | Lost | _Judged | BaseException] = deque()
         self._wake = asyncio.Event()
@@ -79,6 +83,7 @@ class Driver:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._holdback.close()
 
     async def _drive(self) -> StopReason:
         search = self.search
@@ -121,8 +126,9 @@ class Driver:
         return MARGIN + EACH * len(self.search.trajectories)
 
     def _hold(self) -> float:
-        """Seconds that concluding everything unfinished will take."""
-        return self.session.reserve(max(1, self.growing + self.search.at_rest)).seconds
+        """Seconds that concluding everything unfinished, and judging it, will take."""
+        concluding = self.session.reserve(max(1, self.growing + self.search.at_rest)).seconds
+        return concluding + (self._holdback.seconds if self.search.judge is not None else 0.0)
 
     def _room(self) -> int:
         return 0 if self._starved else max(0, self.session.room(self.meter) - self.growing)
@@ -154,17 +160,20 @@ class Driver:
         while self._events:
             match self._events.popleft():
                 case Trajectory(reason="failed") as failed:
+                    self._holdback.settle((failed.id,))
                     self.search.tell_lost(Lost((failed.id,), failed.error or "failed"))
                 case Trajectory() as trajectory:
                     self._starved = False
                     self.meter.observe(depth=trajectory.depth)
                     self.search.tell(trajectory)
                 case Lost() as lost:
+                    self._holdback.settle(lost.ids)
                     self._starved = self._starved or not lost.error
                     self.search.tell_lost(lost)
                 case BaseException() as error:
                     raise error
                 case (id, verdict):
+                    self._holdback.settle((id,))
                     self.search.tell_verdict(id, verdict)
         if self._observe is not None:
             self._observe()
@@ -177,13 +186,20 @@ class Driver:
         work: Coroutine[None, None, None]
         match action:
             case Grow():
-                self._out.update(action.ids)
-                work = self._grow(action)
+                ids = tuple(self._holdback.before(action.ids, self.search.judge))
+                if ids != action.ids:
+                    self._lose(set(action.ids) - set(ids))
+                if not ids:
+                    return
+                self._out.update(ids)
+                work = self._grow(replace(action, ids=ids))
             case Conclude():
                 work = self._conclude(action)
             case Judge():
+                self._holdback.ask(action.ids)
                 work = self._ask_judge(action, self._judge())
             case Drop():
+                self._holdback.settle(action.ids)
                 self.session.stop(action.ids)
                 self.session.drop([t for id in action.ids if (t := self.search.trajectories.get(id)) is not None])
                 return
@@ -232,7 +248,7 @@ class Driver:
 
     def _bound(self, judge: Verifier) -> Verifier:
         """The judge on this run's account. What one that compares says of a candidate holds among those only."""
-        bound = judge.bind(self.meter, self.session) if isinstance(judge, Spender) else judge
+        bound = judge.bind(self._holdback.purse, self.session) if isinstance(judge, Spender) else judge
         return bound if timing_of(judge) is Timing.TOGETHER else Once(bound)
 
     def _judge(self) -> Verifier:
@@ -250,6 +266,8 @@ class Driver:
         candidates = [
             Candidate(t.text, t.answer, t.finished, t.logprobs, t.top_logprobs, t.value, t.valid) for t in trajectories
         ]
+        began = time.monotonic()
         verdicts = await verdicts_of(judge, self.problem.text, candidates)
+        self._holdback.took(time.monotonic() - began)
         for trajectory, verdict in zip(trajectories, verdicts, strict=True):
             self._put((trajectory.id, verdict))

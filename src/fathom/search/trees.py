@@ -20,7 +20,7 @@ from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import StopReason, Trajectory
 from fathom.search.base import Action, Drop, Grow, Lost, Standing, Strategy, Terms
-from fathom.search.judged import JudgedSearch, own_verdict
+from fathom.search.judged import JudgedSearch, own_verdict, refuse_comparing
 from fathom.search.samples import SampleSearch, agreed_width
 from fathom.specs import option
 
@@ -62,6 +62,7 @@ class TreeStrategy(Strategy):
 
     def __post_init__(self) -> None:
         at_least(self._name, 1, step_tokens=self.step_tokens, steps=self.steps)
+        refuse_comparing(self._name, self.judge)
 
     @property
     def _name(self) -> str:
