@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fathom.errors import UsageError
-from fathom.judges.base import Verdict
+from fathom.judges.base import Verdict, judge_needs
 from fathom.lab.pool import Pool
 from fathom.lab.records import GREEDY
+from fathom.reasoner import Capability
 from fathom.records import Candidate, StopReason, Trajectory
 from fathom.search.base import Conclude, Drop, Grow, Judge, Search, Strategy, Terms
 
@@ -63,6 +64,8 @@ def replay(
     ``order`` says which sample stands for the trajectory with number i (default: sample i); ``room`` how many run
     together at most. Raises UsageError for a strategy that asks for what the pool does not hold.
     """
+    if Capability.TOP_LOGPROBS in strategy.required - judge_needs(getattr(strategy, "judge", None)):
+        raise UsageError(f"{strategy} looks at every token's alternatives, which no pool keeps: run it live")
     core = strategy.begin(Terms(width=width, depth=pool.depth))
     return _Playing(strategy, core, pool, q, range(pool.width) if order is None else order, room).run()
 
@@ -98,7 +101,7 @@ class _Playing:
 
     def _launch(self, action: object) -> None:
         match action:
-            case Grow(ids, parent=None, at_least=0, to_step=False, sources=(), member=0):
+            case Grow(ids, parent=None, at_least=0, to_step=False, sources=(), member=0, floor=None):
                 self._check_depth(action.units)
                 for id in ids:
                     self._grow(id, greedy=action.greedy)

@@ -1,0 +1,234 @@
+"""Every strategy at every width from one pool, all questions and draws at a time.
+
+A strategy of width k is scored on draws of k of a question's n samples without replacement: on all of them where they
+are few, else on as many random ones as the point says. What is drawn is put in the order in which it would have come
+in, and the strategy's rule is applied to all draws together. ``replay`` plays a single draw with the search itself; the
+two agree on each, which tests hold. The baselines need no draws: majority and coverage are exact at every k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from fathom.errors import UsageError
+from fathom.judges.base import Timing, timing_of
+from fathom.lab.ballots import Arrivals, adaptive, best_of_n, first, fixed
+from fathom.lab.pool import Graded, Pool
+from fathom.lab.replay import replay
+from fathom.lab.statistics import FloatArray, IntArray, majority_at_k, passes_at_k
+from fathom.search import BestOfN, Direct, First, Strategy, Vote
+
+__all__ = ["DRAWS", "Point", "baselines", "default_strategies", "powers", "score"]
+
+DRAWS = 32
+"""Random draws of k samples, where there are more than that."""
+_ELEMENTS = 1 << 21  # that are worked on at a time
+_PLAYED = 8  # draws of strategies that are played one by one
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A strategy at one width on every question of a pool: means over draws, (Q,) each.
+
+    ``right`` is the chance that its answer is right, ``tokens`` what it generates, ``steps`` how long it takes in steps
+    of one unit each, ``confidence`` what it says of itself. ``draws`` is how many draws stand behind it, 0 for an exact
+    result.
+    """
+
+    strategy: str
+    width: int
+    right: FloatArray
+    tokens: FloatArray
+    steps: FloatArray
+    confidence: FloatArray
+    draws: int
+
+    @property
+    def label(self) -> str:
+        """The strategy with its width."""
+        return f"{self.strategy} at {self.width}"
+
+
+def powers(width: int) -> tuple[int, ...]:
+    """The widths that are scored by default: powers of two up to ``width``, and ``width``."""
+    return (*(2**i for i in range(width.bit_length()) if 2**i < width), width)
+
+
+def default_strategies(pool: Pool) -> list[Strategy]:
+    """All that can be scored on this pool: votes, fixed and adaptive with several thresholds, first to finish, best of
+    n by the model's own probability and by each judge that was asked."""
+    found: list[Strategy] = [Vote(stop="never"), Vote(wave=1), *(Vote(sure=sure) for sure in (0.8, 0.9, 0.95, 0.99))]
+    found += [First(), First(of=3)]
+    if np.isfinite(pool.samples.logprob).all():
+        found += [BestOfN(), BestOfN(weighted=True)]
+    from fathom.judges.registry import JUDGES
+
+    for judge in sorted(pool.verdicts):
+        found += [BestOfN(judge=JUDGES.build(judge), weighted=weighted) for weighted in (False, True)]
+    return found
+
+
+def baselines(pool: Pool, widths: Iterable[int] | None = None) -> list[Point]:
+    """What every report shows: the greedy answer, a single sample, the majority and the oracle (pass@k), all exact.
+
+    Ties of the majority are broken evenly here. The oracle knows which sample is right, so no strategy beats it.
+    """
+    ks = powers(pool.width) if widths is None else tuple(widths)
+    samples, right = pool.samples, pool.samples.right
+    n, correct = np.full(len(pool), pool.width), right.sum(1).astype(int)
+    tokens = samples.tokens.astype(float)
+    each = tokens.mean(1)
+    nothing = np.full(len(pool), np.nan)
+    points = [
+        _greedy(pool, "greedy"),
+        Point("sample", 1, right.mean(1), each, each, nothing, draws=0),
+    ]
+    majority = np.stack([_majority(pool, q) for q in range(len(pool))])
+    slowest = _expected_maximum(tokens)
+    for k in ks:
+        points.append(Point("majority", k, majority[:, k - 1], k * each, slowest[:, k - 1], nothing, draws=0))
+        points.append(Point("oracle", k, passes_at_k(n, correct, k), k * each, slowest[:, k - 1], nothing, draws=0))
+    return points
+
+
+def _majority(pool: Pool, q: int) -> FloatArray:
+    code, right = pool.samples.code[q], pool.samples.right[q]
+    parsed = pool.samples.parsed[q]
+    given = [c for c in np.unique(code) if c >= 0 and parsed[code == c].any()]
+    counts = [int((code == c).sum()) for c in given]
+    return majority_at_k(counts, [bool(right[code == c].mean() >= 0.5) for c in given], len(code) - sum(counts))
+
+
+def _expected_maximum(values: FloatArray) -> FloatArray:
+    """The mean over draws of k of n of the largest value, for every k: (Q, n) from (Q, n)."""
+    n = values.shape[1]
+    rising = np.sort(values, axis=1)
+    found = np.empty_like(rising)
+    weight = np.zeros(n)
+    for k in range(1, n + 1):
+        for i in range(n):  # P(the i-th smallest is the largest of k) = C(i, k - 1) / C(n, k)
+            weight[i] = math.comb(i, k - 1) / math.comb(n, k)
+        found[:, k - 1] = rising @ weight
+    return found
+
+
+def score(
+    pool: Pool,
+    strategies: Sequence[Strategy] | None = None,
+    widths: Iterable[int] | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> list[Point]:
+    """Score strategies at widths (default: all that can be, at powers of two). Those without a width have one point.
+
+    Raises UsageError for a strategy that steers generation, or that asks for what the pool does not hold.
+    """
+    points = []
+    for strategy in default_strategies(pool) if strategies is None else strategies:
+        if isinstance(strategy, Direct):
+            _check_depth(strategy, pool)
+            points.append(_greedy(pool, str(strategy)))
+            continue
+        least = strategy.of if isinstance(strategy, First) else 1
+        for k in powers(pool.width) if widths is None else widths:
+            if k >= least:
+                points.append(_point(pool, strategy, k, draws, seed))
+    return points
+
+
+def _point(pool: Pool, strategy: Strategy, k: int, draws: int, seed: int) -> Point:
+    name, sized = str(_sized(strategy, None)), _sized(strategy, k)
+    if k == 1 and isinstance(strategy, Vote):
+        return _greedy(pool, name)
+    drawn = _draws(pool.width, k, draws, seed)
+    if not _vectorised(sized, pool):
+        return _played(pool, sized, name, k, drawn[:_PLAYED])
+    _check_depth(sized, pool)
+    rows = max(1, _ELEMENTS // drawn.size)
+    parts = []
+    for start in range(0, len(pool), rows):
+        at = slice(start, start + rows)
+        arrivals = Arrivals.of(pool.samples.rows(at), drawn, sequential=getattr(sized, "wave", None) == 1)
+        parts.append(_scored(sized, arrivals, pool, at, drawn, k))
+    right, tokens, steps, confidence = (np.concatenate([part[i] for part in parts]).mean(1) for i in range(4))
+    exact = math.comb(pool.width, k) <= draws
+    return Point(name, k, right, tokens, steps, confidence, draws=0 if exact else len(drawn))
+
+
+def _sized(strategy: Strategy, width: int | None) -> Strategy:
+    """The strategy at a width, where it has one."""
+    return replace(strategy, width=width) if hasattr(strategy, "width") else strategy  # type: ignore[call-arg]
+
+
+def _vectorised(strategy: Strategy, pool: Pool) -> bool:
+    """Whether the rules in ``ballots`` cover this strategy; any other is played."""
+    if getattr(strategy, "at_least", 0):
+        raise UsageError(f"{strategy} steers generation, which no pool can replay: run it live")
+    if isinstance(strategy, Vote):
+        return strategy.confidence == "none" and (strategy.wave in (None, 1) or strategy.wave >= (strategy.width or 0))
+    if isinstance(strategy, BestOfN) and strategy.judge is not None:
+        graded = pool.graded(str(strategy.judge))
+        timing = timing_of(strategy.judge)
+        return timing is Timing.EACH or (timing is Timing.DIFFERING and bool((graded.passed < 0).all()))
+    return isinstance(strategy, First | BestOfN)
+
+
+def _scored(
+    strategy: Strategy, arrivals: Arrivals, pool: Pool, at: slice, drawn: IntArray, k: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    match strategy:
+        case Vote(stop="never"):
+            return fixed(arrivals)
+        case Vote(stop=rule, sure=sure):
+            return adaptive(arrivals, rule, sure)
+        case First(of=of):
+            return first(arrivals, of)
+        case BestOfN(judge=None, weighted=weighted):
+            own = np.nan_to_num(np.minimum(1.0, np.exp(pool.samples.logprob[at])))
+            return best_of_n(arrivals, Graded(own, np.full(own.shape, -1)), drawn, weighted=weighted, held=False)
+        case BestOfN(judge=judge, weighted=weighted) if judge is not None:
+            graded = pool.graded(str(judge))
+            part = Graded(np.nan_to_num(graded.score[at]), graded.passed[at])
+            held = timing_of(judge) is Timing.DIFFERING
+            return best_of_n(arrivals, part, drawn, weighted=weighted, held=held)
+    raise AssertionError(f"{strategy} is none of the strategies that are vectorised")
+
+
+def _draws(n: int, k: int, draws: int, seed: int) -> IntArray:
+    """Draws of k of n, (S, k): all of them where they are at most ``draws``. The same draws serve all questions, whose
+    samples have nothing to do with one another."""
+    if k > n:
+        raise UsageError(f"a width of {k} is more than the {n} samples a question of this pool")
+    if math.comb(n, k) <= draws:
+        return np.array(list(combinations(range(n), k)))
+    rng = np.random.default_rng(seed)
+    return rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)[:, :k]
+
+
+def _played(pool: Pool, strategy: Strategy, name: str, k: int, drawn: IntArray) -> Point:
+    plays = [[replay(strategy, pool, q, width=k, order=order) for order in drawn.tolist()] for q in range(len(pool))]
+    fields = ("score", "tokens", "steps", "confidence")
+    came = (np.array([[getattr(p, f) for p in row] for row in plays], float) for f in fields)
+    scores, tokens, steps, confidence = came
+    return Point(name, k, (scores >= 1).mean(1), tokens.mean(1), steps.mean(1), confidence.mean(1), len(drawn))
+
+
+def _greedy(pool: Pool, name: str) -> Point:
+    """What the greedy answers came to."""
+    greedy = pool.greedy.rows((slice(None), 0))
+    tokens = greedy.tokens.astype(float)
+    own = np.where(np.isfinite(greedy.logprob), np.exp(np.nan_to_num(greedy.logprob)), 2 / 3)
+    return Point(name, 1, greedy.right, tokens, tokens, np.where(greedy.code >= 0, own, 0.0), draws=0)
+
+
+def _check_depth(strategy: Strategy, pool: Pool) -> None:
+    asked = getattr(strategy, "depth", None)
+    if asked is not None and asked != pool.depth:
+        said = "the model's own limit" if pool.depth is None else pool.depth
+        raise UsageError(f"{strategy} asks for a depth of {asked}; this pool was drawn at {said}")
