@@ -124,21 +124,49 @@ async def _recursive(name: str, **options: Any) -> Reasoner:
     return await open_recursive(name, **options)
 
 
+async def _ladder(names: str, **options: Any) -> Reasoner:
+    from fathom.planning.ladder import open_ladder
+
+    return await open_ladder(names, **options)
+
+
 def _shipped() -> str:
     """The names of the recursive checkpoints in the package; no torch is needed to read them."""
     folder = files("fathom") / "recursive" / "checkpoints"
     return ", ".join(sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if "safetensors" in f.name))
 
 
+async def _hf(name: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:
+    from fathom.language.engines.hf import HFEngine
+    from fathom.language.model import LanguageModel
+
+    engine = await asyncio.to_thread(HFEngine, name, **options)
+    return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
+
+
 _LOCAL = "logprobs, extend, fork, revise"
 
 KINDS: Mapping[str, Kind] = {
     "gguf": Kind("gguf:PATH", "Any GGUF file, run in process by llama.cpp.", _LOCAL, _gguf, ("xllamacpp",), "local"),
+    "hf": Kind(
+        "hf:PATH_OR_ID",
+        "A language model of transformers, in process: a directory, or an id on the model hub; CPU or GPU.",
+        _LOCAL,
+        _hf,
+        ("transformers", "torch", "safetensors"),
+        "hf",
+    ),
     "openai": Kind(
         "openai:MODEL[@BASE_URL]",
         "Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted APIs.",
         "revise; logprobs, extend and fork where the server offers them",
         _openai,
+    ),
+    "ladder": Kind(
+        "ladder:embedded",
+        "Several models as one, cheapest first (or ladder:a,b,c): auto plans which to ask, and when to ask the next.",
+        "what all of its models can",
+        _ladder,
     ),
     "recursive": Kind(
         "recursive:NAME_OR_PATH",

@@ -89,7 +89,7 @@ class _Costs:
     """Seconds of passes at one width, by the rows for each text."""
 
     def __init__(self, prior: Callable[[int], float] | None) -> None:
-        self._prior = prior
+        self.prior = prior
         self._plain: deque[float] = deque(maxlen=_SAMPLES)
         self._known: dict[int, deque[float]] = {}
 
@@ -114,8 +114,8 @@ class _Costs:
         """The cost in plain steps: measured, else in proportion between what is known, else hopefully little."""
         if rows in self._known:
             return statistics.median(self._known[rows])
-        if self._prior is not None and not self._known:
-            return self._prior(rows)
+        if self.prior is not None and not self._known:
+            return self.prior(rows)
         points = sorted({1: 1.0, **{r: statistics.median(samples) for r, samples in self._known.items()}}.items())
         for (low, less), (high, more) in itertools.pairwise(points):
             if low < rows < high:
@@ -126,15 +126,15 @@ class _Costs:
         """What it may cost: the most that was seen, else as much as that many steps."""
         if rows in self._known:
             return max(self._known[rows])
-        return 1.25 * self._prior(rows) if self._prior is not None else float(rows)
+        return 1.25 * self.prior(rows) if self.prior is not None else float(rows)
 
 
 class DraftControl:
     """Chooses the shape of drafts, and learns from what comes of them.
 
     ``shapes`` are those that the engine can verify in one pass. ``cost(n)`` is the cost of n rows in one pass, in any
-    unit, where it was measured before. ``guess`` is the share of drafted tokens that is believed to be accepted until
-    some were. ``fixed`` takes that shape always: no control, for comparisons.
+    unit, where it was measured before (``expect`` tells it later). ``guess`` is the share of drafted tokens that is
+    believed to be accepted until some were. ``fixed`` takes that shape always: no control, for comparisons.
 
     Not thread-safe: the thread that decodes owns it.
     """
@@ -155,6 +155,16 @@ class DraftControl:
         self._steps = 0
         self._since_plain = 0
         self._since_draft = 0
+
+    def expect(self, cost: Callable[[int], float]) -> None:
+        """The cost of n rows in one pass, now that it was measured."""
+        self._cost = cost
+        for width, costs in self._costs.items():
+            costs.prior = self._prior(width)
+
+    def _prior(self, width: int) -> Callable[[int], float] | None:
+        cost = self._cost
+        return None if cost is None else (lambda rows: cost(width * rows) / cost(width))
 
     @property
     def longest(self) -> int:
@@ -217,9 +227,7 @@ class DraftControl:
 
     def _at(self, width: int) -> _Costs:
         if width not in self._costs:
-            cost = self._cost
-            prior = None if cost is None else (lambda rows: cost(width * rows) / cost(width))
-            self._costs[width] = _Costs(prior)
+            self._costs[width] = _Costs(self._prior(width))
         return self._costs[width]
 
     def _survival(self, evidence: int, branches: int) -> _Survival:

@@ -35,19 +35,26 @@ def check_draft(draft: str, others: str = "") -> None:
 
 
 class Ngrams:
-    """The texts of one question, and where in them each pair of tokens was followed by something."""
+    """The texts of one question, and where in them each pair of tokens was followed by something.
 
-    def __init__(self) -> None:
+    Those that begin with ``prompt`` share its places.
+    """
+
+    def __init__(self, prompt: Sequence[int] = ()) -> None:
+        self._prompt = list(prompt)
         self._texts: list[list[int]] = []
         self._places: defaultdict[tuple[int, ...], deque[tuple[int, int]]] = defaultdict(lambda: deque(maxlen=_PLACES))
+        self._texts.append([])
+        self.extend(0, prompt)
 
     def __len__(self) -> int:
         return len(self._texts)
 
     def begin(self, tokens: Sequence[int]) -> int:
         """A new text; gives its number."""
-        self._texts.append([])
-        self.extend(len(self._texts) - 1, tokens)
+        known = len(self._prompt) if list(tokens[: len(self._prompt)]) == self._prompt else 0
+        self._texts.append(self._prompt[:known])
+        self.extend(len(self._texts) - 1, tokens[known:])
         return len(self._texts) - 1
 
     def extend(self, number: int, tokens: Sequence[int]) -> None:
@@ -110,11 +117,11 @@ class Questions:
 
     def texts(self, prompt: Sequence[int]) -> Ngrams:
         if not self._shared:
-            return Ngrams()
+            return Ngrams(prompt)
         key = tuple(prompt)
         found = self._known.pop(key, None)
         if found is None or len(found) >= _TEXTS:
-            found = Ngrams()
+            found = Ngrams(prompt)
         self._known[key] = found
         while len(self._known) > _QUESTIONS:
             del self._known[next(iter(self._known))]
@@ -158,7 +165,6 @@ class Line:
 
     def __init__(self, drafter: Drafter) -> None:
         self.drafter = drafter
-        self.accepted = self.rejected = 0  # drafted tokens so far
         self._shadows: dict[int, Draft] = {}  # by how many ways they have
         self._seen: list[int] = []
 
@@ -207,14 +213,15 @@ class Lookahead:
                 line.shadow(longest, control.broadest if len(lines) == 1 else 1)
         return self._drafts
 
-    def settle(self, lines: Sequence[Line], made: Sequence[Sequence[int]], seconds: float) -> None:
-        """The step has given these tokens to the lines, one of which at least came not from its draft."""
+    def settle(self, lines: Sequence[Line], made: Sequence[Sequence[int]], seconds: float) -> list[int]:
+        """The step has given these tokens to the lines; tells how many of each had been drafted."""
+        accepted: list[int] = []
         for line, draft, tokens in zip(lines, self._drafts, made, strict=True):
             right = len(draft.path(tokens))
             known = draft.depth if right < len(tokens) else right  # where others stopped it, the rest is not known
             self._control.note(draft.evidence, self._branches, known, right)
-            line.accepted += right
-            line.rejected += len(draft) - right
+            accepted.append(right)
             line.grow(tokens, self._control)
         drafted = max((len(draft) for draft in self._drafts), default=0)
         self._control.observe(drafted, min(map(len, made)), seconds, len(lines))
+        return accepted

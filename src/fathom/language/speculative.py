@@ -117,8 +117,7 @@ def draw(law: Laws, uniforms: Laws) -> Ids:
     whole = up_to[..., -1:]
     found: Ids = (up_to <= uniforms[..., None] * whole).sum(axis=-1)
     last = (up_to < whole).sum(axis=-1)  # should rounding lead beyond the last token that has any weight
-    found = np.minimum(found, last)
-    return found
+    return np.minimum(found, last).astype(np.int64)
 
 
 def accept(target: Laws, tokens: Ids, parents: Sequence[int], drafted: Laws | None, uniforms: Laws) -> Verdict:

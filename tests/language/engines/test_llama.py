@@ -20,7 +20,7 @@ from fathom.language.download import obtain
 from fathom.language.engines.base import Engine, Finish, Piece, Prompt, Request, Sampling, Span
 from fathom.language.engines.gguf import LlamaServerEngine, open_gguf
 from fathom.language.engines.llama import LlamaEngine
-from fathom.language.engines.llama_generation import LlamaGeneration
+from fathom.language.engines.threaded import ThreadedGeneration
 from fathom.records import Message
 
 pytestmark = pytest.mark.slow
@@ -357,7 +357,7 @@ def test_two_event_loops_at_once(engine: LlamaEngine) -> None:
 
 
 def test_a_loop_that_ends_without_leaving_the_block_costs_no_more(fresh: LlamaEngine) -> None:
-    async def abandon() -> LlamaGeneration:
+    async def abandon() -> ThreadedGeneration:
         generation = await fresh.generate(Request(ask(STORY), n=2, max_tokens=900)).__aenter__()
         await anext(aiter(generation))
         return generation
@@ -368,7 +368,7 @@ def test_a_loop_that_ends_without_leaving_the_block_costs_no_more(fresh: LlamaEn
     assert asyncio.run(drain(generation)) == {Finish.CANCELLED}
 
 
-async def drain(generation: LlamaGeneration) -> set[Finish | None]:
+async def drain(generation: ThreadedGeneration) -> set[Finish | None]:
     return {piece.finish async for piece in generation if piece.finish}
 
 

@@ -129,9 +129,11 @@ class Piece:
     ``logprobs`` has one natural-log probability per new token where asked for. ``top_logprobs`` has, per new token, the
     most likely tokens with theirs. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that a
     server splits off). ``prompt_tokens`` counts what was read anew of the prompt for this choice and ``reused_tokens``
-    what was taken from a cache; both come once per choice at most. The last piece of a choice has ``finish``, with
-    ``error`` where that is ``failed``; its ``estimated`` speaks of the whole choice. It has ``stopped_by``, the stop
-    string that was met, where the engine tells that apart from the model's own end (``""``); None where it cannot tell.
+    what was taken from a cache; both come once per choice at most. ``accepted_draft_tokens`` of the new tokens were
+    drafted by speculation, and ``rejected_draft_tokens`` were drafted in vain. The last piece of a choice has
+    ``finish``, with ``error`` where that is ``failed``; its ``estimated`` speaks of the whole choice. It has
+    ``stopped_by``, the stop string that was met, where the engine tells that apart from the model's own end (``""``);
+    None where it cannot tell.
     """
 
     index: int
@@ -143,6 +145,8 @@ class Piece:
     reasoning: str = ""
     prompt_tokens: int = 0
     reused_tokens: int = 0
+    accepted_draft_tokens: int = 0
+    rejected_draft_tokens: int = 0
     estimated: bool = False
     finish: Finish | None = None
     stopped_by: str | None = None

@@ -26,12 +26,12 @@ from fathom.language.engines import llama_c
 from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Span
 from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
-from fathom.language.engines.llama_generation import LlamaGeneration
 from fathom.language.engines.llama_grammar import GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
 from fathom.language.engines.llama_worker import Worker
 from fathom.language.engines.pace import Measurement, kept, machine
+from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
 
 __all__ = ["CONTEXT", "WIDTH", "LlamaEngine"]
 
@@ -128,13 +128,13 @@ class LlamaEngine:
         """In use: what was asked for, what the measurement found best, or half of the cores before it."""
         return self._measurement.threads if self._measurement else self._threads or _half_of_the_cores()
 
-    def generate(self, request: Request) -> LlamaGeneration:
+    def generate(self, request: Request) -> ThreadedGeneration:
         """Raises UsageError here, and PromptTooLong on entering the block, before anything is spent."""
         if request.n < 1 or request.max_tokens < 1:
             raise UsageError(f"n and max_tokens must be 1 or more, not {request.n} and {request.max_tokens}")
-        return LlamaGeneration(self, request)
+        return ThreadedGeneration(self, request)
 
-    async def start(self, generation: LlamaGeneration, request: Request) -> list[Choice]:
+    async def start(self, generation: ThreadedGeneration, request: Request) -> list[Choice]:
         """Queue the choices of a generation."""
         ids = self.ids(request.prompt)
         schema = request.sampling.schema
@@ -160,7 +160,7 @@ class LlamaEngine:
         """Guards what choices have pending."""
         return self._worker.lock
 
-    def forget(self, choices: Sequence[Choice]) -> None:
+    def forget(self, choices: Sequence[ThreadedChoice]) -> None:
         """These were closed by their reader; the lock is held."""
         self._worker.forget(*choices)
 

@@ -11,12 +11,43 @@ from __future__ import annotations
 import functools
 import re
 import secrets
+from collections.abc import Sequence
+from typing import Protocol
 
 from fathom.errors import EngineError
 from fathom.language.engines.base import Prompt
-from fathom.language.engines.llama_model import Model
 
-__all__ = ["ChatTokenizer"]
+__all__ = ["ChatTokenizer", "Tokens"]
+
+
+class Tokens(Protocol):
+    """The tokens of a model."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def bos(self) -> Sequence[int]:
+        """What begins every text."""
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of ``text``; control tokens that it spells out are read as such only when ``special``."""
+
+    def control(self, token: int) -> str | None:
+        """The text of a control token; None for every other."""
+
+
+class Templated(Protocol):
+    """A model with a chat template."""
+
+    @property
+    def vocabulary(self) -> Tokens: ...
+
+    @property
+    def template(self) -> str | None: ...
+
+    def render(self, template: str, messages: Sequence[tuple[str, str]]) -> str:
+        """The chat, as roles and contents, as text up to where the assistant begins. Raises EngineError."""
 
 
 class ChatTokenizer:
@@ -27,7 +58,7 @@ class ChatTokenizer:
     (``chatml``) or the text of one; None takes that of the file. Raises EngineError where there is none.
     """
 
-    def __init__(self, model: Model, template: str | None = None) -> None:
+    def __init__(self, model: Templated, template: str | None = None) -> None:
         self._model = model
         self._template = template or model.template or "chatml"
         self._mark = secrets.token_hex(8)

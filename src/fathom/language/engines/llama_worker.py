@@ -21,11 +21,12 @@ from fathom.errors import EngineError, FathomError
 from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
-from fathom.language.engines.llama_choice import Choice, Listener, Reading
+from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_model import SCORED, Context, Model, Row
 from fathom.language.engines.llama_probe import LlamaProbe
 from fathom.language.engines.llama_sampling import Candidates, Sampler
 from fathom.language.engines.pace import Measurement, measure
+from fathom.language.engines.threaded import Listener, ThreadedChoice
 
 __all__ = ["Worker"]
 
@@ -51,7 +52,7 @@ class Worker:
         self._waiting: deque[Reading] = deque()
         self._reading: list[Reading] = []
         self._running: list[Choice] = []
-        self._in_step: set[Choice | Reading] | None = None  # who waits for the step under way
+        self._in_step: set[ThreadedChoice | Reading] | None = None  # who waits for the step under way
         self._touched: set[Listener] = set()
         self._alone, self._beside = _ALONE[0], _BESIDE[0]
         self._crowded = False  # something had to go since a choice last came to its end
@@ -100,7 +101,7 @@ class Worker:
 
         self.call(job)
 
-    def forget(self, *owners: Choice | Reading) -> None:
+    def forget(self, *owners: ThreadedChoice | Reading) -> None:
         """These were cancelled (the lock is held): interrupt the step if nobody else waits for it."""
         if self._in_step is not None:
             self._in_step.difference_update(owners)
@@ -270,7 +271,7 @@ class Worker:
 
     def _decode(self, rows: list[Row]) -> int:
         with self.lock:
-            owners: set[Choice | Reading] = {c for c in self._running if not c.closed}
+            owners: set[ThreadedChoice | Reading] = {c for c in self._running if not c.closed}
             for reading in self._reading:
                 owners.update([c for c in reading.choices if not c.closed] or ([reading] if reading.wanted else []))
             if not owners or self._closing:
