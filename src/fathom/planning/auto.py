@@ -307,7 +307,9 @@ class AutoSearch(Search):
             return not population.goes_on(stage.seen, search.width, worth)
         if self.said.selection == "graded" or search.backlog.judge:
             return False
-        failures = [v for v in search.verdicts.values() if v.passed is False] if isinstance(search, JudgedSearch) else []
+        failures = (
+            [v for v in search.verdicts.values() if v.passed is False] if isinstance(search, JudgedSearch) else []
+        )
         return population.unfound(len(failures), search.width) < worth
 
     def tell_verdict(self, id: int, verdict: Verdict) -> None:

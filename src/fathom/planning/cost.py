@@ -60,6 +60,7 @@ class CostModel:
     def __init__(self, costs: Costs, drag: float = 1.0) -> None:
         self.costs = costs
         self.drag = drag
+        self._steps: dict[int, float] = {}
 
     @property
     def timed(self) -> bool:
@@ -74,7 +75,7 @@ class CostModel:
 
     def mean_depth(self, depth: int | None) -> float:
         """Units that a trajectory takes on average, cut at ``depth``."""
-        return statistics.fmean(_lengths(16, self.costs.depth, self._cap(depth)))
+        return _mean(16, self.costs.depth, self._cap(depth))
 
     def _cap(self, depth: int | None) -> int:
         most = self.costs.most_depth or UNCAPPED
@@ -112,10 +113,9 @@ class CostModel:
         costs = self.costs
         stating = wave if sure else max(1.0, wave * unfinished)
         total = costs.read_seconds
-        if self._cap(depth):
-            lengths = _lengths(wave, costs.depth, self._cap(depth))
-            total += self._cap(depth) * costs.step(wave) if sure else self._wave(lengths)
-            total += max(0.0, n / wave - 1.0) * statistics.fmean(lengths) * costs.step(wave)
+        if cap := self._cap(depth):
+            total += cap * self._step(wave) if sure else self._wave(_lengths(wave, costs.depth, cap))
+            total += max(0.0, n / wave - 1.0) * _mean(wave, costs.depth, cap) * self._step(wave)
         else:
             total += max(0.0, n / wave - 1.0) * self._stating(wave)
         if unfinished > 0.02:
@@ -124,13 +124,18 @@ class CostModel:
 
     def _stating(self, width: int) -> float:
         costs = self.costs
-        return (costs.answer_units + 1) * costs.step(width) + costs.answer_read * width if costs.answer_units else 0.0
+        return (costs.answer_units + 1) * self._step(width) + costs.answer_read * width if costs.answer_units else 0.0
+
+    def _step(self, width: int) -> float:
+        if width not in self._steps:
+            self._steps[width] = self.costs.step(width)
+        return self._steps[width]
 
     def _wave(self, lengths: Sequence[float]) -> float:
         """Seconds until the last of a wave has ended, each step as long as those still going make it."""
         total, before = 0.0, 0.0
         for ended, length in enumerate(lengths):
-            total += (length - before) * self.costs.step(len(lengths) - ended)
+            total += (length - before) * self._step(len(lengths) - ended)
             before = length
         return total
 
@@ -140,6 +145,11 @@ def _lengths(n: int, usual: float, cap: int) -> tuple[float, ...]:
     """Lengths of n trajectories in ascending order: the quantiles of the log-normal, none beyond the cap."""
     at = (_NORMAL.inv_cdf((i + 0.5) / n) for i in range(n))
     return tuple(min(float(cap), usual * math.exp(SPREAD * z)) for z in at)
+
+
+@lru_cache(maxsize=4096)
+def _mean(n: int, usual: float, cap: int) -> float:
+    return statistics.fmean(_lengths(n, usual, cap))
 
 
 def fitted(costs: Costs, samples: Sequence[Sample]) -> Costs:

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -68,8 +69,11 @@ _saved_at = -math.inf
 
 
 def _file_of(model: str, engine: str) -> str:
-    key = msgspec.json.encode([model, engine, machine()], order="sorted")
+    key = msgspec.json.encode([model, engine, _machine()], order="sorted")
     return hashlib.sha256(key).hexdigest()[:24] + ".json"
+
+
+_machine = lru_cache(maxsize=1)(machine)  # it is looked up in the system's files
 
 
 def learned(model: str, engine: str) -> Learned:

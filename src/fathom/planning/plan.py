@@ -7,6 +7,7 @@ of a second it may be all that fits. Equal expectations are settled by the small
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -186,22 +187,17 @@ def plan(
     if "seconds" in left:
         left["seconds"] -= queue_seconds
     shapes = [s for i, c in enumerate(candidates) for s in _shapes(i, c, left, selection, worth)]
-    shapes.sort(key=lambda s: (-round(s.accuracy, 9), s.width, math.inf if s.depth is None else s.depth))
-    fitting: list[Choice] = []
-    for shape in shapes:
-        if len(fitting) >= 3 and round(shape.accuracy, 9) < round(fitting[-1].accuracy, 9):
-            break
-        wave = shape.fitting_wave(left, room)
-        if wave is not None:
-            fitting.append(shape.with_wave(wave))
+    best = sorted(_feasible(shapes, left, room), key=lambda at: -round(at[0].accuracy, 9))
+    third = round(best[min(3, len(best)) - 1][0].accuracy, 9) if best else 0.0
+    fitting = [
+        s.with_wave(wave or s.fitting_wave(left, room) or 1) for s, wave in best if round(s.accuracy, 9) >= third
+    ]
     fitting += [c for i, one in enumerate(candidates) for c in _measured(i, one, left, selection)]
     fitting.sort(key=lambda choice: choice._preference)
     notes = tuple(dict.fromkeys(_notes(candidates, left)))
     if not fitting:
         least = min(shapes, key=lambda s: (s.width, math.inf if s.depth is None else s.depth))
-        return Plan(
-            least.with_wave(1), (), limits, False, (*notes, "even the least does not fit; it is tried anyway")
-        )
+        return Plan(least.with_wave(1), (), limits, False, (*notes, "even the least does not fit; it is tried anyway"))
     return Plan(fitting[0], tuple(_different(fitting)[1:3]), limits, True, notes)
 
 
@@ -219,9 +215,25 @@ def _shapes(
     depths = {depth for depth in depths if (depth or 0) <= (costs.most_depth or math.inf)} | {None}
     if not costs.countable:
         depths = {None}  # the whole text is the answer: one that is cut is none
-    for width in widths:
-        for depth in sorted(depths, key=lambda d: math.inf if d is None else d):
+    for depth in sorted(depths, key=lambda d: math.inf if d is None else d):
+        for width in widths:
             yield _Shape(member, candidate, width, depth, selection, worth)
+
+
+def _feasible(shapes: Iterable[_Shape], limits: Mapping[str, float], room: int | None) -> Iterator[tuple[_Shape, int]]:
+    """The shapes that fit, each with its wave, 0 where that was not looked for.
+
+    Of one depth all widths fit up to a certain one: that one is searched for.
+    """
+    for _, group in itertools.groupby(shapes, key=lambda shape: (shape.member, shape.depth)):
+        widths = list(group)
+        waves = [0] * len(widths)
+        low, high = -1, len(widths) - 1
+        while low < high:
+            at = (low + high + 1) // 2
+            waves[at] = widths[at].fitting_wave(limits, room) or 0
+            low, high = (at, high) if waves[at] else (low, at - 1)
+        yield from ((shape, waves[at]) for at, shape in enumerate(widths[: low + 1]))
 
 
 def most_within(

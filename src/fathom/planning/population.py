@@ -17,7 +17,11 @@ from functools import cached_property, lru_cache
 
 __all__ = ["Forecast", "Kind", "Population", "Seen"]
 
+HORIZON = 16
+"""Samples that are looked ahead: what so many do not change, more hardly do."""
+
 _LEAST = 0.004  # of any share: nothing that a model says is impossible
+_TINY = 1e-9
 _NEGLIGIBLE = 1e-4  # of the likeliest explanation of what was seen
 
 
@@ -136,15 +140,18 @@ class Population:
     def goes_on(self, seen: Seen, width: int, worth: float) -> bool:
         """Whether samples up to ``width`` in all are expected to gain ``worth`` in accuracy, or their share of it.
 
-        Looked at are all that are left, and half of them.
+        Looked at are all that are left, at most the next ``HORIZON``, and half of them.
         """
-        left = width - seen.votes
+        left = min(HORIZON, width - seen.votes)
         if left <= 0:
             return False
         if not seen.first:
             return True
         halfway = seen.votes + (left + 1) // 2
-        return any(self.forecast(seen, until).gain * left >= worth * (until - seen.votes) for until in {width, halfway})
+        return any(
+            self.forecast(seen, until).gain * left >= worth * (until - seen.votes)
+            for until in {seen.votes + left, halfway}
+        )
 
     @lru_cache(maxsize=256)  # noqa: B019
     def draws(self, width: int, worth: float) -> float:
@@ -212,6 +219,9 @@ def _leading(kind: Kind, right: int, rival: int, votes: int, width: int) -> floa
     total, chance = 0.0, (1.0 - s) ** m
     for i in range(m + 1):
         rest = m - i
+        if chance < _TINY:
+            chance *= rest / (i + 1) * s / (1.0 - s)
+            continue
         pair, inner = (1.0 - q) ** rest, 0.0
         for j in range(rest + 1):
             if rival + j > right + i:

@@ -103,7 +103,6 @@ class ScriptedEngine(Engine):
             parameters=parameters,
             bytes_per_token=1024,
             price=price,
-            version="1",
         )
 
     @property
