@@ -130,6 +130,7 @@ def _chance_of_losing(ordered: tuple[int, ...], remaining: int, unseen: bool) ->
     return min(1.0, total)
 
 
+@lru_cache(maxsize=1 << 16)  # many votes of different shapes have the same first two
 def _draws_level(leader: int, rival: int, rest: float, remaining: int) -> float:
     """P(rival + its draws >= leader + its draws), where the other answers have Dirichlet mass `rest`.
 
