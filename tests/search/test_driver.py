@@ -50,7 +50,7 @@ async def test_a_budget_too_short_for_anything_says_so_and_has_its_receipt(scrip
 @pytest.mark.parametrize("limit", [20, 57, 150, 400])
 async def test_tokens_are_never_exceeded_and_still_end_in_an_answer(scripted: Make, limit: int, fresh: int) -> None:
     model = scripted({str(fresh): 1}, room=8)
-    run = Run(model, Problem.of("?"), fathom.Vote(width=32, stop="never"), Budget(tokens=limit))
+    run = Run(model, Problem.of("?"), fathom.Vote(width=128, stop="never"), Budget(tokens=limit))
     result = await run.finish()
     assert result.receipt.spent.tokens <= limit
     assert result.answer == str(fresh)
