@@ -130,12 +130,6 @@ async def _ladder(names: str, **options: Any) -> Reasoner:
     return await open_ladder(names, **options)
 
 
-async def _ladder(names: str, **options: Any) -> Reasoner:
-    from fathom.planning.ladder import open_ladder
-
-    return await open_ladder(names, **options)
-
-
 def _shipped() -> str:
     """The names of the recursive checkpoints in the package; no torch is needed to read them."""
     folder = files("fathom") / "recursive" / "checkpoints"
@@ -167,12 +161,6 @@ KINDS: Mapping[str, Kind] = {
         "Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted APIs.",
         "revise; logprobs, extend and fork where the server offers them",
         _openai,
-    ),
-    "ladder": Kind(
-        "ladder:embedded",
-        "Several models as one, cheapest first (or ladder:a,b,c): auto plans which to ask, and when to ask the next.",
-        "what all of its models can",
-        _ladder,
     ),
     "ladder": Kind(
         "ladder:embedded",
