@@ -51,6 +51,7 @@ class Upstream:
     streams: bool = True
     events: list[str] | None = None  # the exact events of every stream, instead of the model's
     whole: dict[str, Any] | None = None  # every whole reply, instead of the model's
+    account: dict[str, Any] = field(default_factory=dict)  # what replies and last events say beside choices and usage
     owner: str = "nobody"
     headers: dict[str, str] = field(default_factory=dict)  # of faulty replies
 
@@ -157,7 +158,7 @@ class Upstream:
             choice = {"index": k, "message": message, "finish_reason": reason, "logprobs": self._logprobs(body, tokens)}
             reply["choices"].append(choice)
         if self.usage:
-            reply["usage"] = self._usage(choices)
+            reply |= {"usage": self._usage(choices), **self.account}
         return _json(reply)
 
     async def _stream(
@@ -189,7 +190,7 @@ class Upstream:
                     step += _event(k, {}, reason, None)
             yield step
         if self.usage and body.get("stream_options", {}).get("include_usage"):
-            yield f"data: {_json({'choices': [], 'usage': self._usage(choices)})}\n\n"
+            yield f"data: {_json({'choices': [], 'usage': self._usage(choices), **self.account})}\n\n"
         yield "data: [DONE]\n\n"
 
     async def _go_wrong(self, fault: str, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:

@@ -138,6 +138,8 @@ class _Ledger:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     estimated_tokens: int = 0
+    accepted_draft_tokens: int = 0
+    rejected_draft_tokens: int = 0
     width: int = 0
     depth: int = 0
     memory: int = 0
@@ -239,6 +241,8 @@ class Meter:
                 prompt_tokens=total.prompt_tokens,
                 reused_tokens=total.reused_tokens,
                 estimated_tokens=total.estimated_tokens,
+                accepted_draft_tokens=total.accepted_draft_tokens,
+                rejected_draft_tokens=total.rejected_draft_tokens,
                 calls=total.calls,
                 width=total.width,
                 depth=total.depth,
@@ -304,6 +308,8 @@ class Meter:
         prompt_tokens: int = 0,
         reused_tokens: int = 0,
         estimated_tokens: int = 0,
+        accepted_draft_tokens: int = 0,
+        rejected_draft_tokens: int = 0,
         flops: float = 0.0,
         cost: float | None = 0.0,
         calls: int = 0,
@@ -316,6 +322,8 @@ class Meter:
                 total.prompt_tokens += prompt_tokens
                 total.reused_tokens += reused_tokens
                 total.estimated_tokens += estimated_tokens
+                total.accepted_draft_tokens += accepted_draft_tokens
+                total.rejected_draft_tokens += rejected_draft_tokens
                 total.calls += calls
                 total.flops += flops
                 if cost is None:
@@ -404,6 +412,8 @@ class Lease:
         prompt_tokens: int = 0,
         reused_tokens: int = 0,
         estimated_tokens: int = 0,
+        accepted_draft_tokens: int = 0,
+        rejected_draft_tokens: int = 0,
         flops: float = 0.0,
         calls: int = 0,
     ) -> None:
@@ -416,6 +426,8 @@ class Lease:
             prompt_tokens=prompt_tokens,
             reused_tokens=reused_tokens,
             estimated_tokens=estimated_tokens,
+            accepted_draft_tokens=accepted_draft_tokens,
+            rejected_draft_tokens=rejected_draft_tokens,
             flops=flops,
             cost=cost,
             calls=calls,

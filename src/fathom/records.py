@@ -140,9 +140,10 @@ class Spent:
 
     ``tokens`` counts generated tokens of all roles; ``prompt_tokens`` those read, ``reused_tokens`` those taken from
     a cache instead. ``estimated_tokens`` of the generated ones were counted by what was seen, because the engine was
-    cut before it told. ``width`` is the number of trajectories and ``depth`` that of the deepest one;
-    ``memory_bytes`` is the peak held by trajectories; ``flops`` an estimate; ``cost`` is in dollars, None where a
-    price is unknown.
+    cut before it told. ``accepted_draft_tokens`` of the generated ones had been drafted by speculation;
+    ``rejected_draft_tokens`` were drafted in vain. ``width`` is the number of trajectories and ``depth`` that of the
+    deepest one; ``memory_bytes`` is the peak held by trajectories; ``flops`` an estimate; ``cost`` is in dollars, None
+    where a price is unknown.
     """
 
     seconds: float = 0.0
@@ -151,6 +152,8 @@ class Spent:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     estimated_tokens: int = 0
+    accepted_draft_tokens: int = 0
+    rejected_draft_tokens: int = 0
     calls: int = 0
     width: int = 0
     depth: int = 0

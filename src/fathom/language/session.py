@@ -234,6 +234,8 @@ class LanguageSession:
                         prompt_tokens=piece.prompt_tokens,
                         reused_tokens=piece.reused_tokens,
                         estimated_tokens=choice.tokens if piece.estimated and piece.finish else 0,
+                        accepted_draft_tokens=piece.accepted_draft_tokens,
+                        rejected_draft_tokens=piece.rejected_draft_tokens,
                         flops=flops_each * (piece.tokens + piece.prompt_tokens),
                         calls=piece.finish is not None,
                     )

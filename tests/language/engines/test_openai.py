@@ -41,6 +41,28 @@ async def test_every_choice_comes_once_and_the_tokens_are_the_servers(many: int,
     assert (EngineCapability.MANY in engine.traits.capabilities) == (many > 1)
 
 
+@whole_or_streamed
+@pytest.mark.parametrize("where", ["OpenAI", "llama.cpp", "vLLM"])
+async def test_drafted_tokens_are_read_wherever_a_server_tells_of_them(where: str, stream: bool) -> None:
+    accepted, rejected = random.randrange(1, 90), random.randrange(90)
+    details = {"accepted_prediction_tokens": accepted, "rejected_prediction_tokens": rejected}
+    metrics = {"num_draft_tokens": accepted + rejected, "num_accepted_draft_tokens": accepted, "num_spec_steps": 9}
+    account = {
+        "OpenAI": {"usage": {"prompt_tokens": 4, "completion_tokens": 15, "completion_tokens_details": details}},
+        "llama.cpp": {"timings": {"draft_n": accepted + rejected, "draft_n_accepted": accepted}},
+        "vLLM": {"metrics": {"speculative_decoding": metrics}},
+    }[where]
+    with Upstream(account=account) as server:
+        engine = OpenAIEngine("m", server.url)
+        heard = await hear(engine, n=3, stream=stream)
+        server.account = {"metrics": {"speculative_decoding": None}, "timings": {}}
+        silent = await hear(engine, n=3, stream=stream)
+        await engine.aclose()
+    assert sum(choice.accepted_draft_tokens for choice in heard) == accepted
+    assert sum(choice.rejected_draft_tokens for choice in heard) == rejected
+    assert sum(choice.accepted_draft_tokens + choice.rejected_draft_tokens for choice in silent) == 0
+
+
 async def test_a_lost_choice_does_not_make_a_server_one_that_ignores_n() -> None:
     with Upstream() as server:
         engine = OpenAIEngine("m", server.url)

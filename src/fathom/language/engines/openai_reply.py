@@ -70,6 +70,9 @@ class Exchange:
         self._charged: set[int] = set()  # choices that an account of the server's covered
         self._logged = False  # log-probabilities came: they count the tokens
         self._usage: Usage | None = None  # the latest account that came beside a choice
+        self._drafted: dict[
+            int, tuple[int, int]
+        ] = {}  # drafted tokens accepted and rejected, as last told for a choice
         self._fresh: dict[int, Piece] = {}  # what the events of one read brought, choice by choice
         self._held: tuple[int, Piece] | None = None  # the choice that ended last: the account may follow
 
@@ -107,6 +110,8 @@ class Exchange:
             return reply
         for choice in reply.choices or ():
             self._take_delta(choice)
+        if any(reply.drafted):
+            self._drafted[reply.choices[0].index if reply.choices else -1] = reply.drafted
         if reply.usage is not None:
             if reply.choices or self._held is None:
                 self._usage = reply.usage
@@ -181,7 +186,12 @@ class Exchange:
         """Emit the piece that was held back for an account."""
         if self._held is not None:
             self.flush()
-            self._audience.emit(self._held[1])
+            piece = self._held[1]
+            for accepted, rejected in self._drafted.values():
+                piece.accepted_draft_tokens += accepted
+                piece.rejected_draft_tokens += rejected
+            self._drafted.clear()
+            self._audience.emit(piece)
             self._held = None
 
     def hurry(self, index: int) -> None:
@@ -238,6 +248,7 @@ class Exchange:
             wanted[-1].tokens += sum(piece.tokens for piece in pieces if not audience.wants(piece.index))
             if reply.usage is not None:
                 self._charge_prompt(wanted[0], reply.usage)
+            wanted[0].accepted_draft_tokens, wanted[0].rejected_draft_tokens = reply.drafted
         for piece in wanted:
             audience.emit(piece)
         return None

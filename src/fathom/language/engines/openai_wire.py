@@ -66,10 +66,16 @@ class PromptDetails(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
 
 
+class CompletionDetails(msgspec.Struct, frozen=True, gc=False):
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int | None = None
     prompt_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
 
     @property
     def reused(self) -> int:
@@ -81,6 +87,19 @@ class Timings(msgspec.Struct, frozen=True, gc=False):
     """llama.cpp's own account of one choice."""
 
     predicted_n: int | None = None
+    draft_n: int | None = None
+    draft_n_accepted: int | None = None
+
+
+class SpeculativeDecoding(msgspec.Struct, frozen=True, gc=False):
+    num_draft_tokens: int = 0
+    num_accepted_draft_tokens: int = 0
+
+
+class Metrics(msgspec.Struct, frozen=True, gc=False):
+    """What vLLM tells of a request, if it was started with ``--per-request-spec-decode-metrics summary``."""
+
+    speculative_decoding: SpeculativeDecoding | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -89,9 +108,26 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     choices: list[Choice] | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    metrics: Metrics | None = None
     error: Any = None
     object: str = ""
     message: Any = None  # beside ``object: "error"``, in older servers
+
+    @property
+    def drafted(self) -> tuple[int, int]:
+        """Drafted tokens that were accepted, and that were rejected, wherever the server tells: OpenAI and others in
+        ``usage``, llama.cpp in ``timings``, vLLM in ``metrics``.
+        """
+        details = self.usage.completion_tokens_details if self.usage else None
+        if details is not None and (details.accepted_prediction_tokens or details.rejected_prediction_tokens):
+            return details.accepted_prediction_tokens or 0, details.rejected_prediction_tokens or 0
+        if self.timings is not None and self.timings.draft_n:
+            accepted = self.timings.draft_n_accepted or 0
+            return accepted, self.timings.draft_n - accepted
+        told = self.metrics.speculative_decoding if self.metrics else None
+        if told is not None and told.num_draft_tokens:
+            return told.num_accepted_draft_tokens, told.num_draft_tokens - told.num_accepted_draft_tokens
+        return 0, 0
 
     @property
     def failed(self) -> bool:
