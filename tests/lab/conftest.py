@@ -11,10 +11,8 @@ import pytest
 import virtual_time
 
 from fathom.lab.datasets.base import Dataset, Question, exactly
-from fathom.lab.identity import facts_of, terms_of
 from fathom.lab.pool import Pool, load
-from fathom.lab.store import Store
-from fathom.lab.sweep import Sweeper, SweepOptions
+from fathom.lab.sweep import SweepOptions, open_sweep
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
@@ -64,11 +62,9 @@ def pools(tmp_path: Path, fresh: int, rambler: LanguageModel) -> Callable[..., l
     def make(count: int = 12, **options: Any) -> list[Pool]:
         async def sweep() -> list[Pool]:
             dataset, said = sums(fresh, count), SweepOptions(**options)
-            with Store(tmp_path / "sweep", write=True) as store:
-                terms = terms_of(rambler, "scripted", dataset, said.seed)
-                info = store.begin("s", terms, dataset.asked(), await facts_of(rambler, "scripted"))
-                await Sweeper(rambler, dataset, store, info, said).run()
-                return list(load(store, info))
+            async with open_sweep(rambler, "scripted", dataset, tmp_path / "sweep", "s", said) as sweeper:
+                await sweeper.run()
+                return list(load(sweeper.store, sweeper.sweep))
 
         return virtual_time.run(sweep())
 

@@ -14,6 +14,7 @@ from fathom.cli.models import models
 from fathom.cli.serve import serve
 from fathom.cli.solve import solve
 from fathom.cli.strategies import strategies
+from fathom.cli.sweep import sweep
 from fathom.cli.train import train
 from fathom.errors import FathomError, NoAnswer, UsageError
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (solve, models, strategies, judges, train, serve):
+for command in (solve, models, strategies, judges, train, serve, sweep):
     app.command()(command)
 
 

@@ -13,10 +13,10 @@ from fathom.lab.records import GREEDY, Verdicts, Written
 from fathom.reasoner import Session
 from fathom.records import Spent, Trajectory
 
-__all__ = ["MOST_SAMPLES", "Keep", "Keeping", "bound", "question_seed", "total"]
+__all__ = ["Keep", "Keeping", "bound", "question_seed", "total"]
 
-MOST_SAMPLES = 4096
-"""Samples a question at most: its seeds are apart from those of the next question by so many."""
+_APART = 4096
+"""By how many seeds a question is apart from the next one."""
 
 Keep = Callable[[Sequence[Written | Verdicts], Spent], None]
 """What is done with what came in, and with what was spent since the last time."""
@@ -24,7 +24,7 @@ Keep = Callable[[Sequence[Written | Verdicts], Spent], None]
 
 def question_seed(seed: int, number: int) -> int:
     """The seed of a question: sample i of it is drawn with the i-th seed after it, in a sweep as in a live run."""
-    return (seed + number * MOST_SAMPLES) % 2**31
+    return (seed + number * _APART) % 2**31
 
 
 class Keeping:

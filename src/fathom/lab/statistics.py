@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -103,31 +104,44 @@ def majority_at_k(counts: Sequence[int], right: Sequence[bool], blank: int = 0) 
     Gauss-Legendre quadrature in y gives exactly. O(n²) short products a question at worst.
     """
     n = int(sum(counts)) + blank
-    ways = np.zeros(n + 1)
+    ways, choose = np.zeros(n + 1), _choose(n)
     for i, count in enumerate(counts):
         if not right[i]:
             continue
         others = [c for j, c in enumerate(counts) if j != i]
         for j in range(1, count + 1):
-            drawn = _not_outvoted(others, blank, j)
-            ways[j : j + len(drawn)] += comb(count, j) * drawn
-    return np.clip(ways[1:] / comb(n, np.arange(1, n + 1)), 0.0, 1.0)
+            drawn = _not_outvoted(others, blank, j, choose)
+            ways[j : j + len(drawn)] += choose[count, j] * drawn
+    return np.clip(ways[1:] / choose[n, 1:], 0.0, 1.0)
 
 
-def _not_outvoted(others: Sequence[int], blank: int, j: int) -> FloatArray:
+@lru_cache(maxsize=8)
+def _choose(n: int) -> FloatArray:
+    """Binomial coefficients up to n over n, (n + 1, n + 1)."""
+    at = np.arange(n + 1.0)
+    return np.asarray(comb(at[:, None], at))
+
+
+@lru_cache(maxsize=256)
+def _quadrature(degree: int) -> tuple[tuple[float, float], ...]:
+    """Points and weights on [0, 1] that integrate polynomials of that degree exactly (Gauss-Legendre)."""
+    nodes, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
+    return tuple(zip(((nodes + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
+
+
+def _not_outvoted(others: Sequence[int], blank: int, j: int, choose: FloatArray) -> FloatArray:
     """Ways to draw m trajectories of other answers, none of them more than j times, each tie at j counted as it is
     shared; by m."""
     few = sum(c for c in others if c < j) + blank  # these cannot reach j, so any draw of them will do
-    free: FloatArray = comb(few, np.arange(few + 1.0))
+    free: FloatArray = choose[few, : few + 1]
     able = [c for c in others if c >= j]
     if not able:
         return free
-    nodes, weights = np.polynomial.legendre.leggauss(len(able) // 2 + 1)
     ways = np.zeros(few + j * len(able) + 1)
-    for y, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+    for y, weight in _quadrature(len(able)):
         product = free
         for c in able:
-            factor: FloatArray = comb(c, np.arange(j + 1.0))
+            factor = choose[c, : j + 1].copy()
             factor[j] *= y
             product = np.convolve(product, factor)
         ways += weight * product

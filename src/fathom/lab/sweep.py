@@ -8,8 +8,10 @@ generation cannot be played on a pool: they are run live, and their outcomes kep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fathom.api import prepare_run, strategy_of
 from fathom.budget import Budget, Meter
@@ -18,7 +20,8 @@ from fathom.judges.base import Candidate, Timing, judge_needs, timing_of, verdic
 from fathom.judges.registry import JUDGES
 from fathom.lab.datasets import Dataset, Question
 from fathom.lab.gather import Gather
-from fathom.lab.keeping import MOST_SAMPLES, Keep, Keeping, bound, question_seed, total
+from fathom.lab.identity import facts_of, terms_of
+from fathom.lab.keeping import Keep, Keeping, bound, question_seed, total
 from fathom.lab.progress import Progress
 from fathom.lab.records import GREEDY, UNLIMITED, Outcome, SweepInfo, Verdicts, Written
 from fathom.lab.store import Store
@@ -28,8 +31,12 @@ from fathom.records import Problem, Spent
 from fathom.search.base import Terms
 from fathom.search.driver import Driver
 
-__all__ = ["SweepOptions", "Sweeper"]
+__all__ = ["SweepOptions", "Sweeper", "open_sweep"]
 
+MOST = 1000
+"""Samples a question at most."""
+SERVED_AT_A_TIME = 8
+"""Questions that are put to a server side by side; a model in this process has one."""
 HOPELESS = 3
 """Questions that fail before anything has succeeded, after which a sweep gives up."""
 
@@ -39,7 +46,7 @@ class SweepOptions:
     """What to draw: ``samples`` a question and the greedy one, at each of ``depths`` (None: the model's own limit).
 
     ``judges`` (specs) are asked for their verdict on every sample, ``live`` strategies (specs) are run on every
-    question under ``budget``; ``parallel`` questions are under way at a time.
+    question under ``budget``; ``parallel`` questions are under way at a time (0: one in process, several on a server).
     """
 
     samples: int = 16
@@ -48,18 +55,44 @@ class SweepOptions:
     judges: tuple[str, ...] = ()
     live: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
-    parallel: int = 1
+    parallel: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.samples <= MOST_SAMPLES:
-            raise UsageError(f"a sweep draws 1 to {MOST_SAMPLES} samples a question, not {self.samples}")
-        if self.parallel < 1:
+        if not 1 <= self.samples <= MOST:
+            raise UsageError(f"a sweep draws 1 to {MOST} samples a question, not {self.samples}")
+        if self.parallel < 0:
             raise UsageError(f"at least one question is under way at a time, not {self.parallel}")
         for spec in self.judges:
             if timing_of(JUDGES.build(spec)) is Timing.TOGETHER:
                 raise UsageError(f"{spec} compares attempts with one another: its word on one alone cannot be kept")
         for spec in self.live:
             strategy_of(spec)
+
+
+@asynccontextmanager
+async def open_sweep(
+    model: Reasoner,
+    uri: str,
+    dataset: Dataset,
+    directory: Path | str,
+    name: str | None,
+    options: SweepOptions,
+    observe: Callable[[Progress], None] = lambda progress: None,
+) -> AsyncIterator[Sweeper]:
+    """A sweep in the store at ``directory``, begun or gone on with, ready to ``run``.
+
+    ``name`` is what it is called there (default: the model and the dataset). ``uri`` is what the model was opened by.
+    Raises what ``Store`` and ``Store.begin`` raise.
+    """
+    if isinstance(model, LanguageModel):
+        model = model.using(form=dataset.form)
+    with Store(directory, write=True) as store:
+        terms = terms_of(model, uri, dataset, options.seed)
+        facts = await facts_of(model, uri)
+        sweep = store.begin(name or f"{model.name} on {dataset.name}", terms, dataset.asked(), facts)
+        if not options.parallel:
+            options = replace(options, parallel=1 if "pace" in facts else SERVED_AT_A_TIME)
+        yield Sweeper(model, dataset, store, sweep, options, observe)
 
 
 class Sweeper:
@@ -74,7 +107,7 @@ class Sweeper:
         options: SweepOptions,
         observe: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
-        self.model = model.using(form=dataset.form) if isinstance(model, LanguageModel) else model
+        self.model = model
         self.dataset = dataset
         self.store = store
         self.sweep = sweep
@@ -107,7 +140,7 @@ class Sweeper:
         is raised. Cancelled, it keeps what has come in.
         """
         await self._judge_kept()
-        places = asyncio.Semaphore(self.options.parallel)
+        places = asyncio.Semaphore(self.options.parallel or 1)
 
         async def one(number: int) -> None:
             async with places:
