@@ -166,10 +166,9 @@ class AutoSearch(Search):
         planned = [choice.depth] if choice.depth is not None and (shared or choice.depth == 0) else []
         depth = min([*own, *planned], default=None)
         search = self._search(choice.strategy, choice.width, depth)
-        if self.stages:
-            search.follow(self)
-        else:
-            self.trajectories, self._next_id = search.trajectories, search._next_id
+        self.trajectories.update(search.trajectories)  # drafts
+        self._next_id = max(self._next_id, search._next_id)
+        search.follow(self)
         self.stages.append(Stage.of(choice, depth, search, probe=probes))
 
     def _search(self, strategy: str, width: int, depth: int | None) -> Search:
@@ -364,8 +363,8 @@ class AutoSearch(Search):
             remember(told.costs.model, told.costs.engine, known.after(stage.drag, length, stage.unit_seconds))
 
     def state(self) -> dict[str, Any]:
-        out = {"said", "terms", "stages", "outlook", "trajectories"}
-        own = {name: value for name, value in vars(self).items() if name not in out}
+        own = {name: value for name, value in vars(self).items() if name not in ("said", "terms", "stages", "outlook")}
+        own["trajectories"] = {id: replace(t, state=None) for id, t in self.trajectories.items()}
         return {**copy.deepcopy(own), "stages": [stage.state() for stage in self.stages]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -376,7 +375,6 @@ class AutoSearch(Search):
             search = self._search(said["strategy"], said["width"], said["depth"])
             search.restore(said.pop("search"))
             self.stages.append(Stage(search=search, **said))
-            search.trajectories = self.now.search.trajectories
-        if self.stages:
-            self.trajectories = self.now.search.trajectories
         vars(self).update(own)
+        for stage in self.stages:
+            stage.search.trajectories = self.trajectories

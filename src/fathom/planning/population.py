@@ -20,7 +20,7 @@ __all__ = ["Forecast", "Kind", "Population", "Seen"]
 HORIZON = 16
 """Samples that are looked ahead: what so many do not change, more hardly do."""
 
-_LEAST = 0.004  # of any share: nothing that a model says is impossible
+_LEAST = 0.004  # of any share when votes are explained: nothing that a model says is impossible
 _TINY = 1e-9
 _NEGLIGIBLE = 1e-4  # of the likeliest explanation of what was seen
 
@@ -67,7 +67,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Population:
-    """A mixture of kinds of question. The weights are normalised, the shares held away from 0."""
+    """A mixture of kinds of question. The weights are normalised."""
 
     kinds: tuple[Kind, ...]
 
@@ -108,7 +108,8 @@ class Population:
 
     def attempts(self, width: int) -> float:
         """Attempts until the first right one, or until all ``width`` are made, on average."""
-        return math.fsum(kind.weight * (1.0 - (1.0 - kind.right) ** width) / kind.right for kind in self.kinds)
+        each = ((1.0 - (1.0 - k.right) ** width) / k.right if k.right > 1e-9 else float(width) for k in self.kinds)
+        return math.fsum(kind.weight * made for kind, made in zip(self.kinds, each, strict=True))
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def forecast(self, seen: Seen, width: int) -> Forecast:
@@ -133,8 +134,8 @@ class Population:
             stray = n - right - rival
             ways = math.lgamma(n + 1) - math.lgamma(right + 1) - math.lgamma(rival + 1) - math.lgamma(stray + 1)
             for kind in self.kinds:
-                rest = max(_LEAST, 1.0 - kind.right - kind.rival)
-                chance = right * log(kind.right) + rival * log(kind.rival) + stray * log(rest)
+                shares = kind.right, kind.rival, 1.0 - kind.right - kind.rival
+                chance = sum(k * log(max(_LEAST, p)) for k, p in zip((right, rival, stray), shares, strict=True))
                 yield kind.weight * math.exp(ways + chance), kind, right, rival
 
     def goes_on(self, seen: Seen, width: int, worth: float) -> bool:
@@ -193,12 +194,12 @@ class Population:
         """How often ``width`` samples all agree, and how often they are right then."""
         agree = [(kind.weight * kind.right**width, kind.weight * kind.rival**width) for kind in self.kinds]
         right, wrong = math.fsum(r for r, _ in agree), math.fsum(w for _, w in agree)
-        return right + wrong, right / (right + wrong)
+        return right + wrong, right / (right + wrong) if right else 0.0
 
 
 def _sound(kind: Kind, total: float) -> Kind:
-    right = min(1.0 - _LEAST, max(_LEAST, kind.right))
-    return Kind(kind.weight / total, right, min(1.0 - right, max(_LEAST, kind.rival)))
+    right = min(1.0 - _LEAST, max(0.0, kind.right))
+    return Kind(kind.weight / total, right, min(1.0 - right, max(0.0, kind.rival)))
 
 
 def _leads(right: int, rival: int, votes: int) -> float:
