@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from operator import add, mul, sub
 from pathlib import Path
 
 from upstreams import Upstream
@@ -38,3 +40,29 @@ def test_a_file_that_is_no_dataset_is_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run([*FATHOM, "judges", str(path), "--judge", "llm"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "nothing.jsonl" in done.stderr
+
+
+def test_a_dataset_is_attempted_by_the_model_itself_and_labelled_by_its_scorer() -> None:
+    def solve(body: dict[str, object], choice: int) -> list[str]:
+        """Adds right, and is one off elsewhere and, of four attempts, in one."""
+        messages = body["messages"]
+        assert isinstance(messages, list)
+        numbers = re.findall(r"(\d+) ([-+*]) (\d+)\?", messages[-1]["content"])
+        (a, sign, b), drawn = numbers[-1], int(str(body.get("seed", 0))) + choice
+        value = {"+": add, "-": sub, "*": mul}[sign](int(a), int(b)) + (sign != "+" or drawn % 4 == 0)
+        return [f"{a} {sign} {b} = {value}", f" \\boxed{{{value}}}"]
+
+    with Upstream(tokens=solve) as server:
+        command = [*FATHOM, "judges", "arithmetic:12", "--attempts", "4", "--model", f"openai:m@{server.url}", "--json"]
+        done = subprocess.run([*command, "--judge", "arithmetic"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    (computed,) = json.loads(done.stdout)
+    assert (computed["questions"], computed["judged"], computed["auc_pooled"]) == (12, 48, 1.0)
+
+
+def test_a_dataset_that_nobody_knows_is_a_usage_error() -> None:
+    done = subprocess.run(
+        [*FATHOM, "judges", "alchemy", "--judge", "arithmetic"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "alchemy" in done.stderr

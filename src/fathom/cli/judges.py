@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,33 +13,60 @@ from rich.table import Table
 
 from fathom import portal
 from fathom.cli.output import to_json
-from fathom.judges.base import judge_needs
-from fathom.judges.calibration import Calibration, calibrate, load_labelled
+from fathom.judges.base import Verifier, judge_needs
+from fathom.judges.calibration import Calibration, Labelled, calibrate, load_labelled
 from fathom.judges.registry import JUDGES
+from fathom.language.model import LanguageModel
 from fathom.models import open_model
-from fathom.reasoner import Capability
+from fathom.reasoner import Capability, Reasoner
 
 __all__ = ["judges"]
 
 
 def judges(
-    dataset: Annotated[Path, typer.Argument(help="JSON lines: a question and its labelled candidates on each.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A file of labelled attempts, a question with its candidates on each line; or a dataset by its spec, "
+            "such as arithmetic:20, which the model then attempts itself."
+        ),
+    ],
     judge: Annotated[list[str], typer.Option(help="The judge's spec; give several to compare them.")],
-    model: Annotated[str, typer.Option(help="Who judges where a judge asks the run's own model.")] = "embedded",
+    model: Annotated[
+        str, typer.Option(help="Who attempts a dataset, and judges where a judge asks the run's own model.")
+    ] = "embedded",
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts at each question of a dataset.")] = 4,
+    depth: Annotated[int, typer.Option(min=0, help="Tokens of reasoning of an attempt at most.")] = 256,
+    seed: Annotated[int, typer.Option(help="For the questions that are generated, and the attempts.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """How well judges tell right answers from wrong ones, and what a judgement costs.
 
-    A line of the dataset is {"question": "…", "candidates": [{"text": "…", "answer": "…", "correct": true}, …]}.
+    A line of a file is {"question": "…", "candidates": [{"text": "…", "answer": "…", "correct": true}, …]}.
     AUC is the chance that a right answer scores above a wrong one; 0.5 is a coin.
 
     [bold]Examples[/bold]
 
     fathom judges attempts.jsonl --judge llm --judge "llm(mode=pairwise)"
 
-    fathom judges attempts.jsonl --judge arithmetic --json
+    fathom judges arithmetic:20 --judge llm --judge logprob --judge arithmetic
     """
-    found = portal.call(_calibrated(dataset, judge, model))
+    built = [(spec, JUDGES.build(spec)) for spec in judge]
+    path = Path(dataset)
+    if path.suffix == ".jsonl" or path.is_file():
+        found = portal.call(_calibrated(built, model, load_labelled(path)))
+    else:
+        from fathom.lab.attempts import labelled_attempts
+        from fathom.lab.datasets.named import load_dataset
+
+        asked = load_dataset(dataset, seed=seed)
+
+        async def attempt(answering: Reasoner) -> list[Labelled]:
+            if isinstance(answering, LanguageModel):
+                answering = answering.using(form=asked.form)
+            return await labelled_attempts(answering, asked, attempts, depth=depth, seed=seed)
+
+        found = portal.call(_calibrated(built, model, attempt))
     if json:
         print(to_json([asdict(row) for row in found]))
         return
@@ -52,16 +80,20 @@ def judges(
     Console().print(table)
 
 
-async def _calibrated(dataset: Path, specs: list[str], uri: str) -> list[Calibration]:
-    data = load_labelled(dataset)
-    built = [(spec, JUDGES.build(spec)) for spec in specs]
-    needed = any(Capability.WORDS in judge_needs(one) for _, one in built)
-    model = await open_model(uri) if needed else None
+async def _calibrated(
+    judges: list[tuple[str, Verifier]],
+    uri: str,
+    data: list[Labelled] | Callable[[Reasoner], Awaitable[list[Labelled]]],
+) -> list[Calibration]:
+    """``data`` are attempts, or makes them with the model that the URI names."""
+    if isinstance(data, list) and all(Capability.WORDS not in judge_needs(judge) for _, judge in judges):
+        return [await calibrate(spec, judge, data) for spec, judge in judges]
+    model = await open_model(uri)
     try:
-        return [await calibrate(spec, one, data, model) for spec, one in built]
+        labelled = data if isinstance(data, list) else await data(model)
+        return [await calibrate(spec, judge, labelled, model) for spec, judge in judges]
     finally:
-        if model is not None:
-            await model.aclose()
+        await model.aclose()
 
 
 def _shown(auc: float | None) -> str:
