@@ -68,8 +68,12 @@ def sweep(
         budget=Budget(seconds=within, tokens=tokens),
         parallel=parallel or 0,
     )
-    with _shown(quiet=json) as show:
-        done = asyncio.run(_sweep(model, dataset, out, name, questions, skip_bad, options, show))
+    try:
+        with _shown(quiet=json) as show:
+            done = asyncio.run(_sweep(model, dataset, out, name, questions, skip_bad, options, show))
+    except KeyboardInterrupt:
+        print("fathom: interrupted; the same command goes on where it was", file=sys.stderr)
+        raise SystemExit(130) from None
     if json:
         print(to_json({"done": done.done, "total": done.total, "failed": done.failed, "spent": asdict(done.spent)}))
         return
