@@ -41,7 +41,7 @@ def leader(answers: list[str], rng: random.Random) -> str:
 def test_accuracy_and_forecasts_are_what_sampling_says() -> None:
     rng = random.Random(random.SystemRandom().random())
     population = Population((Kind(2, 0.45, 0.25), Kind(1, 0.2, 0.4), Kind(1, 0.9, 0.05)))
-    right = {n: 0 for n in (1, 5, 9)}
+    right = dict.fromkeys((1, 5, 9), 0)
     now: dict[Seen, list[bool]] = {}
     then: dict[Seen, list[bool]] = {}
     for _ in range(20_000):
@@ -67,7 +67,7 @@ def test_stopping_by_expected_gain_costs_less_than_half_and_hardly_any_accuracy(
     stopped = full = taken = 0
     for _ in range(3000):
         answers = drawn(rng.choice(population.kinds), 16, rng)
-        for n in range(1, 17):  # noqa: B007
+        for n in range(1, 17):
             seen = Seen.of(sorted(Counter(answers[:n]).values(), reverse=True), n)
             if not population.goes_on(seen, 16, 0.01):
                 break

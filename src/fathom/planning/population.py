@@ -129,14 +129,19 @@ class Population:
 
     def _explanations(self, seen: Seen) -> Iterator[tuple[float, Kind, int, int]]:
         """Every kind of question with every reading of the votes: which of those seen are for the right answer."""
-        n, log = seen.votes, math.log
+        n = seen.votes
         for right, rival in _readings(seen):
-            stray = n - right - rival
-            ways = math.lgamma(n + 1) - math.lgamma(right + 1) - math.lgamma(rival + 1) - math.lgamma(stray + 1)
-            for kind in self.kinds:
-                shares = kind.right, kind.rival, 1.0 - kind.right - kind.rival
-                chance = sum(k * log(max(_LEAST, p)) for k, p in zip((right, rival, stray), shares, strict=True))
-                yield kind.weight * math.exp(ways + chance), kind, right, rival
+            counts = right, rival, n - right - rival
+            ways = math.lgamma(n + 1) - sum(math.lgamma(count + 1) for count in counts)
+            for kind, logs in zip(self.kinds, self._logs, strict=True):
+                chance = math.exp(ways + sum(count * log for count, log in zip(counts, logs, strict=True)))
+                yield kind.weight * chance, kind, right, rival
+
+    @cached_property
+    def _logs(self) -> list[tuple[float, ...]]:
+        """Of each kind the logarithms of its shares, as votes are explained by them."""
+        raised = [[max(_LEAST, share) for share in (k.right, k.rival, 1.0 - k.right - k.rival)] for k in self.kinds]
+        return [tuple(math.log(share / sum(shares)) for share in shares) for shares in raised]
 
     def goes_on(self, seen: Seen, width: int, worth: float) -> bool:
         """Whether samples up to ``width`` in all are expected to gain ``worth`` in accuracy, or their share of it.
