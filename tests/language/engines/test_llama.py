@@ -435,3 +435,31 @@ async def test_the_server_answers_where_the_c_interface_is_absent(path: Path, mo
     told = await collect(engine, Request(ask("What is 2 + 2?"), n=2, max_tokens=6))
     assert all(t.finish in (Finish.STOP, Finish.LENGTH) and t.tokens for t in told)
     await engine.aclose()
+
+
+@pytest.mark.parametrize("draft", ["lookup", "siblings"])
+async def test_drafts_are_verified_and_leave_nothing_behind(path: Path, fresh: LlamaEngine, draft: str) -> None:
+    quick = LlamaEngine(path, context=1024, draft=draft, draft_length=6)
+    words = " ".join(random.choice(("red", "green", "blue", "teal")) for _ in range(12))
+    asked = ask(f"Repeat these words: {words}", Span(f"{words} {words} {words[:20]}"))
+    for sampling in (Sampling(temperature=0.0, logprobs=True), Sampling(temperature=0.4, logprobs=True)):
+        (told,) = await collect(quick, Request(asked, max_tokens=24, seed=random.randrange(999), sampling=sampling))
+        logprobs = [value for piece in told.pieces for value in piece.logprobs]
+        assert len(logprobs) == len(told.ids) <= told.tokens <= 24
+        assert await fresh.score(asked, told.span) == pytest.approx(logprobs, abs=0.3)
+        accepted = sum(piece.accepted_draft_tokens for piece in told.pieces)
+        assert 0 < accepted < told.tokens + 6
+        cut = random.randrange(4, len(told.ids))
+        begun = ask(asked.messages[0].content, *asked.prefix, Span("", told.ids[:cut]))
+        (again,) = await collect(quick, Request(begun, max_tokens=1))
+        assert again.read == 1  # what the cache holds is the text, and no draft
+    pair = await collect(quick, Request(asked, n=2, max_tokens=4, sampling=GREEDY))
+    assert sum(piece.rejected_draft_tokens for told in pair for piece in told.pieces) == 0  # two advance without
+    await quick.aclose()
+
+
+def test_what_drafts_cannot_be_is_refused(path: Path) -> None:
+    with pytest.raises(UsageError, match="'magic'"):
+        LlamaEngine(path, draft="magic")
+    with pytest.raises(LimitError):
+        LlamaEngine(path, draft="lookup", draft_length=0)

@@ -32,14 +32,25 @@ def open_gguf(
     max_width: int = WIDTH,
     threads: int | None = None,
     template: str | None = None,
+    draft: str = "off",
+    draft_length: int | None = None,
 ) -> Engine:
-    """Open a GGUF file; the options are those of ``LlamaEngine``. ``FATHOM_LLAMA=server`` forces the server.
+    """Open a GGUF file; the options are those of ``LlamaEngine``. ``FATHOM_LLAMA=server`` forces the server, which
+    drafts nothing.
 
     Raises ModelFileError, MissingDependency, EngineError.
     """
     if os.environ.get("FATHOM_LLAMA") != "server":
         try:
-            return LlamaEngine(path, context=context, max_width=max_width, threads=threads, template=template)
+            return LlamaEngine(
+                path,
+                context=context,
+                max_width=max_width,
+                threads=threads,
+                template=template,
+                draft=draft,
+                draft_length=draft_length,
+            )
         except Unsupported:
             pass
     return LlamaServerEngine(path, context=context, max_width=max_width, threads=threads, template=template)

@@ -45,12 +45,6 @@ class HFChoice(ThreadedChoice):
         self.drafter: Callable[[], Drafter] | None = None  # made by the thread that owns the model
         self.line: Line | None = None
 
-    def drafted(self, accepted: int, rejected: int) -> None:
-        """Report what came of a draft."""
-        with self._lock:
-            self.pending.accepted_draft_tokens += accepted
-            self.pending.rejected_draft_tokens += rejected
-
 
 class HFBatch:
     """A prompt that is read, and then the choices that go on from it. ``limit`` is how long a text may become."""

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
+from fathom.language.draft_control import DraftControl, Shape
+from fathom.language.drafting import Lookup, Questions, check_draft
 from fathom.language.engines import llama_c
 from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Span
 from fathom.language.engines.llama_chat import ChatTokenizer
@@ -78,6 +80,8 @@ class LlamaEngine:
         max_width: int = WIDTH,
         threads: int | None = None,
         template: str | None = None,
+        draft: str = "off",
+        draft_length: int | None = None,
     ) -> None:
         if context < 16:
             raise LimitError(
@@ -89,6 +93,9 @@ class LlamaEngine:
             )
         if threads is not None and threads < 1:
             raise LimitError("threads", f"threads must be 1 or more, not {threads}")
+        check_draft(draft)
+        if draft_length is not None and draft_length < 1:
+            raise LimitError("draft_length", f"draft_length must be 1 or more, not {draft_length}")
         self._library = llama_c.load()
         self._model = Model(self._library, Path(path))
         try:
@@ -102,7 +109,13 @@ class LlamaEngine:
             raise
         self._grammars = GrammarCompiler(self._library, self._model)
         self._length = min(self._model.training_context or context, context)
-        self._worker = Worker(self._library, self._model, made, width=max_width, length=self._length)
+        self._questions = Questions(shared=draft != "lookup")
+        self._control = None
+        if draft != "off":
+            self._control = DraftControl(fixed=None if draft_length is None else Shape(draft_length))
+        self._worker = Worker(
+            self._library, self._model, made, width=max_width, length=self._length, control=self._control
+        )
         self._threads = threads
         self._measurement: Measurement | None = None
         self._measuring = threading.Lock()
@@ -148,8 +161,12 @@ class LlamaEngine:
                 self._library, request.sampling, self._worker.candidates, seed=seed + index, window=window, grammar=own
             )
 
+        drafter = None
+        if self._control is not None:
+            question = self._chat.ids(Prompt(request.prompt.messages))
+            drafter = lambda: Lookup(self._questions.texts(question), ids)  # noqa: E731
         choices = [
-            Choice(generation, i, ids, request, self._model, functools.partial(sampler, i), self.lock)
+            Choice(generation, i, ids, request, self._model, functools.partial(sampler, i), self.lock, drafter)
             for i in range(request.n)
         ]
         self._worker.submit(Reading(ids, choices))

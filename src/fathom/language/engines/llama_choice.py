@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import EngineError
+from fathom.language.drafting import Drafter, Line
 from fathom.language.engines.base import Request
 from fathom.language.engines.llama_cache import CachedSequence
 from fathom.language.engines.llama_model import Model
@@ -19,7 +20,10 @@ __all__ = ["Choice", "Reading"]
 
 
 class Choice(ThreadedChoice):
-    """One continuation of a prompt; the last of ``generated`` is not in the cache yet."""
+    """One continuation of a prompt; the last of ``generated`` is not in the cache yet.
+
+    ``drafter`` is called once by the worker, where drafts are wanted.
+    """
 
     def __init__(
         self,
@@ -30,25 +34,47 @@ class Choice(ThreadedChoice):
         model: Model,
         sampler: Callable[[], Sampler],
         lock: threading.Lock,
+        drafter: Callable[[], Drafter] | None = None,
     ) -> None:
         super().__init__(listener, index, prompt, request, model.vocabulary, lock)
+        self._make_drafter = drafter
+        self._line: Line | None = None
         self.sequence: CachedSequence | None = None
         self._model = model
         self._make_sampler = sampler
         self._sampler: Sampler | None = None
 
     @property
+    def line(self) -> Line | None:
+        """Where drafts for it come from, if any are to be made."""
+        if self._line is None and self._make_drafter is not None:
+            self._line = Line(self._make_drafter())
+        return self._line
+
+    @property
     def last(self) -> int:
         """The token that the next step puts into the cache."""
         return self.generated[-1]
 
-    def advance(self, logits: NDArray[np.float32], room: int) -> int:
-        """Draw the next token; ``room`` is how many more the context would hold."""
+    def draw(self, logits: Callable[[int], NDArray[np.float32]], draft: Sequence[int]) -> list[int]:
+        """The next token, and more as long as what is drawn is what was drafted.
+
+        ``logits(i)`` are those after i tokens of the draft. So drawn, the text follows the same law as without drafts,
+        and by the same numbers.
+        """
         if self._sampler is None:
             self._sampler = self._make_sampler()
-        token = self._sampler.draw(logits)
+        made: list[int] = []
+        for place in range(len(draft) + 1):
+            token = self._sampler.draw(logits(place))
+            made.append(token)
+            if place == len(draft) or token != draft[place] or self._model.vocabulary.ends(token):
+                break
+        return made
+
+    def advance(self, token: int, logits: NDArray[np.float32], room: int) -> None:
+        """Go on by a token that was drawn; ``room`` is how many more the context would hold."""
         self.append(token, room, lambda: self._measure(token, logits))
-        return token
 
     def _measure(self, token: int, logits: NDArray[np.float32]) -> tuple[float, TopLogprobs]:
         count = self.request.sampling.top_logprobs

@@ -11,13 +11,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fathom.errors import EngineError, FathomError
+from fathom.language.draft_control import DraftControl
+from fathom.language.drafting import Lookahead
 from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
@@ -27,6 +26,7 @@ from fathom.language.engines.llama_probe import LlamaProbe
 from fathom.language.engines.llama_sampling import Candidates, Sampler
 from fathom.language.engines.pace import Measurement, measure
 from fathom.language.engines.threaded import Listener, ThreadedChoice
+from fathom.language.speculative import Draft
 
 __all__ = ["Worker"]
 
@@ -41,7 +41,16 @@ class Worker:
     ``lock`` guards all that other threads see: the inbox, and what choices have produced.
     """
 
-    def __init__(self, library: Library, model: Model, context: Context, *, width: int, length: int) -> None:
+    def __init__(
+        self,
+        library: Library,
+        model: Model,
+        context: Context,
+        *,
+        width: int,
+        length: int,
+        control: DraftControl | None = None,
+    ) -> None:
         self.lock = threading.Lock()
         self._changed = threading.Condition(self.lock)
         self._library, self._model, self._context = library, model, context
@@ -55,6 +64,10 @@ class Worker:
         self._in_step: set[ThreadedChoice | Reading] | None = None  # who waits for the step under way
         self._touched: set[Listener] = set()
         self._alone, self._beside = _ALONE[0], _BESIDE[0]
+        self._control = control
+        self._lookahead = None if control is None else Lookahead(control)
+        self._draft = Draft()  # of the only choice that runs, to be verified in the step
+        self._looked = False  # whether one was thought of
         self._crowded = False  # something had to go since a choice last came to its end
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="fathom-llama", daemon=True)
@@ -95,6 +108,8 @@ class Worker:
         """Use the threads that were found best, and read prompts in pieces that take a bearable time."""
 
         def job() -> None:
+            if self._control is not None:
+                self._control.expect(measurement.pace.step)
             self._context.set_threads(measurement.threads)
             self._alone = _within(_ALONE, _ALONE_SECONDS / measurement.pace.read_seconds)
             self._beside = _within(_BESIDE, _BESIDE_SECONDS / measurement.pace.read_seconds)
@@ -150,11 +165,15 @@ class Worker:
             job()
         self._reap()  # what came to its end in the step before, too
         self._admit()
+        began = time.perf_counter()
+        self._looked, self._draft = False, Draft()
+        if self._lookahead is not None:
+            self._draft = self._ahead(self._lookahead)
         rows, spans = self._plan()
         if rows:
             status = self._decode(rows)
             if status == 0:
-                self._take(spans)
+                self._take(spans, began)
             else:
                 self._recover(status)
         self._flush()
@@ -221,6 +240,19 @@ class Worker:
         _, cached = self._cache.longest(tokens)
         return any(r.sequence is not None and _shared(r.tokens, tokens, cached) for r in self._reading)
 
+    def _ahead(self, lookahead: Lookahead) -> Draft:
+        """What to verify in the next step, if a choice runs alone; of several, the step is wide enough without."""
+        if self._reading or len(self._running) != 1:
+            return Draft()
+        (choice,) = self._running
+        assert choice.sequence is not None
+        if choice.line is None:
+            return Draft()
+        left = choice.request.max_tokens - len(choice.generated)
+        most = min(left, self._length - len(choice.sequence), self._cache.free, SCORED) - 1
+        self._looked = True
+        return lookahead.draft([choice.line], most)[0]
+
     def _plan(self) -> tuple[list[Row], list[tuple[Choice | Reading, int, int]]]:
         """The rows of the next step, and whose they are: (owner, first row, end row)."""
         while True:
@@ -228,8 +260,10 @@ class Worker:
             spans: list[tuple[Choice | Reading, int, int]] = []
             for choice in self._running:
                 assert choice.sequence is not None
-                spans.append((choice, len(rows), len(rows) + 1))
-                rows.append((choice.last, len(choice.sequence), choice.sequence.id, True))
+                begin = len(rows)
+                for token in (choice.last, *self._draft.tokens):
+                    rows.append((token, len(choice.sequence) + len(rows) - begin, choice.sequence.id, True))
+                spans.append((choice, begin, len(rows)))
             most = min(self._context.batch, len(rows) + self._beside if rows else self._alone)
             scored = SCORED
             for reading in self._reading:
@@ -284,15 +318,19 @@ class Worker:
                 self._context.abort.clear()
         return status
 
-    def _take(self, spans: list[tuple[Choice | Reading, int, int]]) -> None:
+    def _take(self, spans: list[tuple[Choice | Reading, int, int]], began: float) -> None:
         """Account for a step that was done, and draw the next tokens."""
         for owner, begin, end in spans:
-            if isinstance(owner, Choice):
-                assert owner.sequence is not None
-                self._cache.extend(owner.sequence, [owner.last])
-                self._draw(owner, self._context.logits(begin))
-            else:
+            if isinstance(owner, Reading):
                 self._read(owner, begin, end)
+                continue
+            made = self._draw(owner, begin, self._draft.tokens, fed=True)
+            if owner.line is None or self._control is None or not made:
+                continue
+            if self._lookahead is not None and self._looked:
+                self._lookahead.settle([owner.line], [made], time.perf_counter() - began)
+            else:
+                owner.line.grow(made, self._control)
 
     def _read(self, reading: Reading, begin: int, end: int) -> None:
         sequence = reading.sequence
@@ -322,15 +360,36 @@ class Worker:
         for choice in live:
             if choice.sequence is not None:
                 self._running.append(choice)
-                self._draw(choice, self._context.logits(end - 1))
+                made = self._draw(choice, end - 1)
+                if choice.line is not None:
+                    choice.line.drafter.extend(made)
 
-    def _draw(self, choice: Choice, logits: NDArray[np.float32]) -> None:
-        assert choice.sequence is not None
+    def _draw(self, choice: Choice, row: int, draft: Sequence[int] = (), *, fed: bool = False) -> list[int]:
+        """Give a choice the tokens drawn from the logits at ``row``, and at those of its draft behind it.
+
+        ``fed`` tells that its last token was in the step and has to be accounted for.
+        """
+        sequence = choice.sequence
+        assert sequence is not None
         self._touched.add(choice.listener)
         try:
-            choice.advance(logits, room=self._length - len(choice.sequence))
+            made = choice.draw(lambda place: self._context.logits(row + place), draft)
         except FathomError as error:  # a grammar that cannot be made costs this choice alone
             choice.fail(error if isinstance(error, EngineError) else EngineError(str(error)))
+            made = []
+        if fed:
+            self._cache.extend(sequence, [choice.last])
+        if draft:
+            choice.drafted(max(0, len(made) - 1), len(draft) - max(0, len(made) - 1))
+        for place, token in enumerate(made):
+            if place:
+                self._cache.extend(sequence, [choice.last])
+            choice.advance(token, self._context.logits(row + place), self._length - len(sequence))
+            if choice.closed:
+                break
+        if draft:
+            self._cache.restore(sequence)
+        return made
 
     def _end(self, choice: Choice) -> None:
         self._alone, self._beside = _ALONE[0], _BESIDE[0]

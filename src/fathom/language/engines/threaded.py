@@ -101,6 +101,12 @@ class ThreadedChoice:
             ids = ids + self._spelling.tokenize(self._text.remainder)
         self._put(text, ids, logprobs, finish)
 
+    def drafted(self, accepted: int, rejected: int) -> None:
+        """Report what came of a draft."""
+        with self._lock:
+            self.pending.accepted_draft_tokens += accepted
+            self.pending.rejected_draft_tokens += rejected
+
     def _put(self, text: str, ids: list[int], logprobs: list[tuple[float, TopLogprobs]], finish: Finish | None) -> None:
         with self._lock:
             if self.closed:
