@@ -8,6 +8,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from fathom.budget import Meter
+from fathom.errors import FathomError
 from fathom.language.choice import Choice
 from fathom.language.engines.base import Finish, Piece
 from fathom.records import Result, Update
@@ -17,7 +18,7 @@ from fathom.serve.gateway import Gateway, Visit
 from fathom.serve.models import choose
 from fathom.serve.plain import Plain
 from fathom.serve.refusal import refused
-from fathom.serve.replies import Events, json_reply, new_id, now
+from fathom.serve.replies import ID, Events, json_reply, new_id, now
 from fathom.serve.wire import (
     ChatChunk,
     ChatCompletion,
@@ -44,14 +45,16 @@ async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
     served = choose(gateway.models, said.model)
     ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
     if gateway.config.log_prompts:
-        LOG.info("%s asks %s: %s", request["id"], served.id, said.messages[-1].text)
+        LOG.info("%s asks %s: %s", request[ID], served.id, said.messages[-1].text)
     meter = Meter(ask.budget)
-    async with gateway.visit(client, ask, meter) as visit:
-        if said.stream:
-            usage = said.stream_options is not None and said.stream_options.include_usage
-            return await _stream(gateway, request, ask, meter, visit, usage)
-        reply = await (_think(gateway, ask, meter) if ask.strategy else _plain(gateway, ask, meter))
-        return json_reply(reply)
+    try:
+        async with gateway.visit(client, ask, meter) as visit:
+            if said.stream:
+                usage = said.stream_options is not None and said.stream_options.include_usage
+                return await _stream(gateway, request, ask, meter, visit, usage)
+            return json_reply(await (_think(gateway, ask, meter) if ask.strategy else _plain(gateway, ask, meter)))
+    except FathomError as error:
+        raise refused(error, served.masks) from error
 
 
 async def _plain(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:

@@ -59,7 +59,7 @@ class Plain:
                 async for piece in generation:
                     self._take(piece, lease)
                     yield piece
-        if not any(choice.text or choice.reasoning for choice in self.choices):
+        if self.stopped is StopReason.DEADLINE and not any(choice.span.text for choice in self.choices):
             raise NoAnswer(f"the deadline came before the first token, after {meter.elapsed:.2f} s; allow more")
 
     def _take(self, piece: Piece, lease: Lease) -> None:

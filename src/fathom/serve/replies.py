@@ -12,7 +12,10 @@ from aiohttp import web
 
 from fathom.serve.refusal import Refused
 
-__all__ = ["Events", "json_reply", "new_id", "now", "refusal_reply"]
+__all__ = ["ID", "Events", "json_reply", "new_id", "now", "refusal_reply"]
+
+ID = web.RequestKey("id", str)
+"""Under which a request has its own name: in the header ``x-request-id``, and in the log."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,7 +47,7 @@ class Events:
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
-        self._response = web.StreamResponse(headers={**_EVENTS, "x-request-id": request["id"]})
+        self._response = web.StreamResponse(headers={**_EVENTS, "x-request-id": request[ID]})
         self.began: float | None = None  # when, by the clock of ``time.monotonic``
 
     async def send(self, event: Any, name: str = "") -> None:

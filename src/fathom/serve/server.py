@@ -24,7 +24,7 @@ from fathom.serve.metrics import CONTENT_TYPE
 from fathom.serve.models import open_served
 from fathom.serve.openapi import document
 from fathom.serve.refusal import Refused, refused
-from fathom.serve.replies import json_reply, new_id, refusal_reply
+from fathom.serve.replies import ID, json_reply, new_id, refusal_reply
 from fathom.serve.wire import ModelCard, ModelList
 
 __all__ = ["Server", "event_loop"]
@@ -135,17 +135,17 @@ class Server:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request goes through here, and every error becomes a reply here."""
-        request["id"] = new_id("req")
+        request[ID] = new_id("req")
         path, status, began = self._path(request), 499, time.monotonic()
         try:
             response = await self._answer(request, path)
             status = response.status
             if not response.prepared:
-                response.headers["x-request-id"] = request["id"]
+                response.headers["x-request-id"] = request[ID]
             return response
         finally:
             self.gateway.metrics.requests.labels(path, status).inc()
-            LOG.info("%s %s %s %d %.3f s", request["id"], request.method, path, status, time.monotonic() - began)
+            LOG.info("%s %s %s %d %.3f s", request[ID], request.method, path, status, time.monotonic() - began)
 
     async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         try:
@@ -156,7 +156,7 @@ class Server:
         except ConnectionResetError:
             raise  # the client has left
         except Exception as error:
-            LOG.exception("%s: %s %s failed", request["id"], request.method, path)
+            LOG.exception("%s: %s %s failed", request[ID], request.method, path)
             return refusal_reply(refused(error))
 
     def _path(self, request: web.BaseRequest) -> str:

@@ -1,0 +1,152 @@
+"""Who gets in, in which order, and how much."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+import openai
+import pytest
+from house import House, Open
+from hypothesis import given
+from hypothesis import strategies as st
+from upstreams import Upstream
+
+from fathom.serve.config import KeyEntry, Limits
+from fathom.serve.gate import Gate
+from fathom.serve.keys import Keys, new_key
+from fathom.serve.limits import Client
+from fathom.serve.refusal import Refused
+
+
+def entry(name: str, key: str, **limits: int) -> KeyEntry:
+    return KeyEntry(name=name, sha256=hashlib.sha256(key.encode()).hexdigest(), **limits)
+
+
+async def test_a_key_is_asked_for_on_every_route_that_does_or_tells_anything(open_house: Open) -> None:
+    house = await open_house(keys=[entry("alice", "right")], key="wrong")
+    for call in (house.ask, house.client.models.list):
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await call()
+        assert caught.value.code == "invalid_api_key"
+    reply = await house.client.with_options(api_key="right").models.list()
+    assert reply.data[0].id == "m"
+
+
+def test_keys_show_nowhere() -> None:
+    key, lines = new_key("alice")
+    assert key not in lines
+    entries = [entry("alice", key)]
+    assert entries[0].sha256 not in repr(entries) + repr(Keys(entries))
+    assert Keys(entries).client_of({"Authorization": f"Bearer {key}"}).name == "alice"
+
+
+@given(st.text(max_size=200))
+def test_no_other_header_opens(said: str) -> None:
+    keys = Keys([entry("alice", "a-key-that-is-not-guessed")])
+    with pytest.raises(Refused):
+        keys.client_of({"Authorization": said})
+
+
+async def test_requests_per_minute(open_house: Open) -> None:
+    house = await open_house(keys=[entry("alice", "k", requests_per_minute=3)], key="k")
+    for _ in range(3):
+        await house.ask()
+    with pytest.raises(openai.RateLimitError) as caught:
+        await house.ask()
+    assert int(caught.value.response.headers["Retry-After"]) >= 1
+
+
+async def test_tokens_per_minute_count_everything_that_was_spent(open_house: Open) -> None:
+    house = await open_house(keys=[entry("a", "k", tokens_per_minute=30), entry("b", "l")], key="k")
+    await house.ask(fathom={"strategy": "vote(stop=never)", "width": 8})
+    with pytest.raises(openai.RateLimitError):
+        await house.ask()
+    other = house.client.with_options(api_key="l")
+    assert await House(house.server, other).ask()
+
+
+async def test_beyond_the_queue_there_is_a_503_that_says_when_to_come_again(
+    open_house: Open, upstream: Upstream
+) -> None:
+    upstream.delay = 0.2
+    house = await open_house(limits=Limits(concurrent=2, queue=2))
+    replies = await asyncio.gather(*(house.ask() for _ in range(8)), return_exceptions=True)
+    refused = [reply for reply in replies if isinstance(reply, openai.InternalServerError)]
+    assert len(replies) - len(refused) == 4
+    assert {error.status_code for error in refused} == {503}
+    assert all(error.response.headers["Retry-After"] for error in refused)
+    assert upstream.most_running == 2
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
+def test_clients_take_turns(arrivals: Sequence[int]) -> None:
+    """Whoever waits, nobody gets a second turn before everybody who was waiting has had one."""
+    served: list[int] = []
+
+    async def scenario() -> None:
+        gate, clients = Gate(1, 100), [Client(str(k)) for k in range(4)]
+        hold = asyncio.Event()
+
+        async def visit(k: int) -> None:
+            async with gate.enter(clients[k], 60.0):
+                served.append(k)
+
+        async def holder() -> None:
+            async with gate.enter(Client("holder"), 60.0):
+                await hold.wait()
+
+        tasks = [asyncio.create_task(holder())]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(visit(k)) for k in arrivals]
+        await asyncio.sleep(0)
+        hold.set()
+        await asyncio.gather(*tasks)
+        assert (gate.running, gate.waiting) == (0, 0)
+
+    asyncio.run(scenario())
+    waiting = list(arrivals)
+    while waiting:
+        clients_now = set(waiting)
+        turn = [served.pop(0) for _ in clients_now]
+        assert set(turn) == clients_now
+        for k in turn:
+            waiting.remove(k)
+
+
+@given(st.lists(st.sampled_from(["come", "leave", "cancel"]), max_size=40))
+def test_no_permit_is_lost_whoever_leaves_when(steps: Sequence[str]) -> None:
+    async def scenario() -> None:
+        gate, client = Gate(2, 3), Client("c")
+        inside: list[tuple[asyncio.Task[None], asyncio.Event]] = []
+
+        async def visit(done: asyncio.Event) -> None:
+            async with gate.enter(client, 60.0):
+                await done.wait()
+
+        for step in steps:
+            if step == "come":
+                done = asyncio.Event()
+                inside.append((asyncio.create_task(visit(done)), done))
+            elif inside:
+                task, done = inside.pop(0 if step == "leave" else -1)
+                done.set() if step == "leave" else task.cancel()
+            await asyncio.sleep(0)
+            assert gate.running <= 2
+            assert gate.waiting <= 3
+        for task, _ in inside:
+            task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (gate.running, gate.waiting) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+async def test_a_web_page_cannot_get_in_under_a_name_of_its_own(open_house: Open) -> None:
+    house = await open_house(hosts=["gateway.internal"])
+    for host in ("gateway.internal:80", "localhost:1", "[::1]:9", "127.0.0.1"):
+        await house.client.get("/models", cast_to=object, options={"headers": {"Host": host}})
+    with pytest.raises(openai.PermissionDeniedError):
+        await house.client.get("/models", cast_to=object, options={"headers": {"Host": "evil.example"}})
