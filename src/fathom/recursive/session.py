@@ -39,6 +39,9 @@ class _Free:
         return 0.0
 
 
+FREE = _Free()
+
+
 class RecursiveSession:
     """See ``fathom.reasoner.Session``; the unit of depth is a supervision step.
 
@@ -68,6 +71,7 @@ class RecursiveSession:
         self._problem = explorer.pose(x)
         self._stepper = Stepper(explorer, habits, worker, self._validity, self._abandoned)
         self._held: dict[int, tuple[Latent, Meter]] = {}  # by slot
+        self._out = 0  # trajectories that have not been given back
         self._dropped: set[int] = set()  # slots to be freed when what grows in them rests
 
     @property
@@ -82,6 +86,7 @@ class RecursiveSession:
                 most_depth=habits.greatest_depth,
                 unit_tokens=0.0,
                 base_bytes=self.explorer.trajectory_bytes,
+                price=FREE,
                 room=WAVE,
             ),
         )
@@ -91,7 +96,10 @@ class RecursiveSession:
 
         Once something has ended, none is started that has no prospect of getting half as far as usual.
         """
-        left, pace, depth = meter.seconds_left, self.habits.pace, self.habits.usual_depth
+        return min(self._in_time(meter.seconds_left), max(1, self._out + self._vacant(meter)))
+
+    def _in_time(self, left: float) -> int:
+        pace, depth = self.habits.pace, self.habits.usual_depth
         if left == math.inf:
             return WAVE
         if self._stepper.ended and pace.late(1) + 0.5 * depth * pace.step(1) > left:
@@ -100,6 +108,11 @@ class RecursiveSession:
         while rows > 1 and pace.late(rows) + 2 * depth * pace.step(rows) > left:
             rows //= 2
         return rows
+
+    def _vacant(self, meter: Meter) -> int:
+        """How many more slots and memory have room for."""
+        memory = meter.remaining.get("memory_bytes", math.inf) // self.explorer.trajectory_bytes
+        return int(min(self.explorer.free, memory))
 
     def reserve(self, width: int) -> Reserve:
         """A step that is under way is waited for; after it, answers need only be written down."""
@@ -112,16 +125,19 @@ class RecursiveSession:
         outbox: asyncio.Queue[Row] = asyncio.Queue()
         rows = list(self._admit(expansion, meter, outbox))
         waiting = set(rows)
+        self._out += len(rows)
         try:
             self._stepper.add(rows)
             while waiting:
                 row = await outbox.get()
                 waiting.discard(row)
+                self._out -= 1
                 if row.latent.depth or row.error:
                     yield self._given(row)
                 else:  # cut before its first step: there is nothing to give back
                     self._free(row.latent)
         finally:
+            self._out -= len(waiting)
             for row in waiting:
                 self._stepper.abandon(row)
 
@@ -155,15 +171,15 @@ class RecursiveSession:
         return latent
 
     def _fits(self, meter: Meter) -> bool:
-        """Whether there is memory for one more."""
-        if self.explorer.free and meter.fits(self.explorer.trajectory_bytes):
+        """Whether there is room for one more."""
+        if self._vacant(meter):
             return True
         meter.refused = StopReason.MEMORY
         return False
 
     def _call(self, meter: Meter) -> bool:
         """Count a model call, if the limit on them allows it. No tokens are generated."""
-        with meter.lease(1, price=_Free()) as lease:
+        with meter.lease(1, price=FREE) as lease:
             if lease.tokens:
                 lease.charge("sample", calls=1)
             return lease.tokens > 0
