@@ -77,11 +77,6 @@ def test_a_depth_of_zero_is_the_direct_answer() -> None:
     assert Budget(depth=0).limits() == {"depth": 0}
 
 
-@given(st.integers(1, 500), st.integers(1, 500))
-def test_tightening_never_loosens(a: int, b: int) -> None:
-    assert Budget(tokens=a).tightened(tokens=b, width=2).limits() == {"tokens": min(a, b), "width": 2}
-
-
 @given(
     limit=st.integers(1, 300),
     work=st.lists(st.tuples(st.integers(1, 80), st.floats(0, 1), st.booleans()), max_size=40),

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from fathom.errors import LimitError
@@ -106,12 +106,6 @@ class Budget:
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-
-    def tightened(self, **limits: float | str | None) -> Budget:
-        """This budget with each given limit lowered to the given value where that is the stricter one."""
-        other = Budget(**limits)  # type: ignore[arg-type]
-        both = {name: min(value, self.limits().get(name, math.inf)) for name, value in other.limits().items()}
-        return replace(self, **both)  # type: ignore[arg-type]
 
 
 def _positive(name: str, value: float) -> float:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fathom.errors import SpecError
+from fathom.judges.base import EachVerifier, Timing
+from fathom.specs import option
 
-__all__ = ["Stretch", "check", "over"]
+__all__ = ["Stretch", "StretchJudge", "over"]
 
 Stretch = Literal["mean", "tail", "group", "bottom"]
 
@@ -38,9 +41,22 @@ def over(values: Sequence[float], stretch: Stretch, window: int, share: float = 
     return math.fsum(lowest) / len(lowest)
 
 
-def check(judge: str, window: int, share: float) -> None:
-    """Raises SpecError for a window or share that makes no sense."""
-    if window < 1:
-        raise SpecError(f"{judge}(window=…) must be at least 1 token, not {window!r}")
-    if not 0 < share <= 1:
-        raise SpecError(f"{judge}(share=…) must lie above 0 and be at most 1, not {share!r}")
+@dataclass(frozen=True)
+class StretchJudge(EachVerifier):
+    """What judges by the model's own confidence have in common: over which stretch of a candidate it is taken."""
+
+    timing: ClassVar[Timing] = Timing.DIFFERING
+
+    of: Stretch = option("mean", "mean of all tokens, of the tail, of the lowest group, or of the bottom groups")
+    window: int = option(2048, "tokens of the tail, and of a group")
+    share: float = option(0.1, "the share of the lowest groups that bottom takes")
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise SpecError(f"{self.name}(window=…) must be at least 1 token, not {self.window!r}")
+        if not 0 < self.share <= 1:
+            raise SpecError(f"{self.name}(share=…) must lie above 0 and be at most 1, not {self.share!r}")
+
+    def over(self, values: Sequence[float]) -> float:
+        """The figure of the stretch that was chosen."""
+        return over(values, self.of, self.window, self.share)

@@ -10,18 +10,17 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fathom.judges.base import Candidate, EachVerifier, Timing, Verdict
-from fathom.judges.confidence import Stretch, check, over
+from fathom.judges.base import Candidate, Verdict
+from fathom.judges.confidence import StretchJudge
 from fathom.judges.registry import JUDGES
 from fathom.reasoner import Capability
-from fathom.specs import option
 
 __all__ = ["LogProb"]
 
 
 @JUDGES.register("logprob", source="arXiv 2110.14168; stretches: DeepConf, arXiv 2508.15260")
 @dataclass(frozen=True)
-class LogProb(EachVerifier):
+class LogProb(StretchJudge):
     """Scores by the probability that the model gave to its own tokens.
 
     The score is the geometric mean of those probabilities over the stretch that `of` names. DeepConf's token confidence
@@ -30,16 +29,8 @@ class LogProb(EachVerifier):
 
     name: ClassVar[str] = "logprob"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.LOGPROBS})
-    timing: ClassVar[Timing] = Timing.DIFFERING
-
-    of: Stretch = option("mean", "mean of all tokens, of the tail, of the lowest group, or of the bottom groups")
-    window: int = option(2048, "tokens of the tail, and of a group")
-    share: float = option(0.1, "the share of the lowest groups that bottom takes")
-
-    def __post_init__(self) -> None:
-        check("logprob", self.window, self.share)
 
     async def verdict(self, problem: str, candidate: Candidate) -> Verdict:
         if not candidate.logprobs:
             return Verdict.failed("the candidate came without log-probabilities")
-        return Verdict(min(1.0, math.exp(over(candidate.logprobs, self.of, self.window, self.share))))
+        return Verdict(min(1.0, math.exp(self.over(candidate.logprobs))))

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fathom.judges.base import Candidate, EachVerifier, Timing, Verdict
-from fathom.judges.confidence import Stretch, check, over
+from fathom.judges.base import Candidate, Verdict
+from fathom.judges.confidence import StretchJudge
 from fathom.judges.registry import JUDGES
 from fathom.language.confidence import token_confidence
 from fathom.reasoner import Capability
-from fathom.specs import option
 
 __all__ = ["SelfCertainty", "certainty", "confidences"]
 
@@ -36,7 +35,7 @@ def confidences(tops: Sequence[Sequence[float]]) -> list[float]:
 
 @JUDGES.register("self-certainty", source="arXiv 2502.18581; stretches: DeepConf, arXiv 2508.15260")
 @dataclass(frozen=True)
-class SelfCertainty(EachVerifier):
+class SelfCertainty(StretchJudge):
     """Scores by how peaked the model's distributions over next tokens were.
 
     The certainty x ≥ 0 of the stretch that `of` names becomes the score x / (1 + x), which keeps its order.
@@ -44,18 +43,10 @@ class SelfCertainty(EachVerifier):
 
     name: ClassVar[str] = "self-certainty"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.TOP_LOGPROBS})
-    timing: ClassVar[Timing] = Timing.DIFFERING
-
-    of: Stretch = option("mean", "mean of all tokens, of the tail, of the lowest group, or of the bottom groups")
-    window: int = option(2048, "tokens of the tail, and of a group")
-    share: float = option(0.1, "the share of the lowest groups that bottom takes")
-
-    def __post_init__(self) -> None:
-        check("self-certainty", self.window, self.share)
 
     async def verdict(self, problem: str, candidate: Candidate) -> Verdict:
         series = [certainty(top) for top in candidate.top_logprobs if len(top) > 1]
         if not series:
             return Verdict.failed("the engine did not tell the likeliest tokens")
-        x = over(series, self.of, self.window, self.share)
+        x = self.over(series)
         return Verdict(x / (1 + x))
