@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fathom.lab.progress import Progress
     from fathom.lab.sweep import SweepOptions
 
-__all__ = ["sweep"]
+__all__ = ["shown", "sweep"]
 
 
 def sweep(
@@ -69,7 +69,7 @@ def sweep(
         parallel=parallel or 0,
     )
     try:
-        with _shown(quiet=json) as show:
+        with shown(quiet=json) as show:
             done = asyncio.run(_sweep(model, dataset, out, name, questions, skip_bad, options, show))
     except KeyboardInterrupt:
         print("fathom: interrupted; the same command goes on where it was", file=sys.stderr)
@@ -119,7 +119,7 @@ async def _sweep(
 
 
 @contextmanager
-def _shown(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def shown(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar on standard error, where that is a terminal: how far, how long still, and what it has cost."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:

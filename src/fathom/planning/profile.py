@@ -30,6 +30,7 @@ from fathom.planning.population import Kind, Population
 __all__ = ["Fitted", "Profile", "Spread", "digest_of", "fit", "kept_profile", "load", "profile_directory", "save"]
 
 VERSION = 1
+_PLAIN = ("direct", "first")  # that need nothing of the engine that a run would have to ask for
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ def _ability(
     populations = {
         at_usual.finished(spread.depth): Population(tuple(Kind(*kind) for kind in spread.kinds)) for spread in spreads
     }
-    others = tuple(c for c in curves if c.strategy.partition("(")[0] not in ("vote", "direct"))
+    others = tuple(curve for curve in curves if curve.strategy.partition("(")[0] in _PLAIN)
     return Ability(tuple(sorted(populations.items(), key=lambda at: at[0])), questions, label, others=others)
 
 

@@ -1,0 +1,118 @@
+"""``fathom plan``: what ``auto`` would run within a budget, what it expects of it, and what it would rather not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fathom.budget import Budget, parse_duration
+from fathom.cli.live import download_progress
+from fathom.cli.output import to_json
+from fathom.judges.registry import make_judge
+from fathom.models import open_model
+
+if TYPE_CHECKING:
+    from fathom.planning.plan import Choice, Plan
+
+__all__ = ["plan"]
+
+
+def plan(
+    prompt: Annotated[str | None, typer.Argument(help="The question (default: one of usual length).")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A name or URI, see `fathom models`.")] = "embedded",
+    within: Annotated[str | None, typer.Option(help="Deadline: 150ms, 2s, 1m30s.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Generated tokens at most, of all roles.")] = None,
+    width: Annotated[int | None, typer.Option(help="Trajectories at most.")] = None,
+    depth: Annotated[int | None, typer.Option(help="Reasoning tokens or steps of each at most.")] = None,
+    cost: Annotated[float | None, typer.Option(help="US dollars at most.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory of all trajectories at most: 512MB, 2GiB.")] = None,
+    calls: Annotated[int | None, typer.Option(help="Model calls at most.")] = None,
+    verify: Annotated[str | None, typer.Option(help="A judge that decides when an answer is right.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="A profile's file, see `fathom calibrate`.")] = None,
+    queue: Annotated[str, typer.Option(help="Time that passes before anything begins: 500ms.")] = "0s",
+    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """What would be run within this budget, what is expected of it, and the two runners-up. Nothing is generated.
+
+    [bold]Examples[/bold]
+
+    fathom plan --within 2s
+
+    fathom plan --model ladder:embedded --within 30s --json
+
+    fathom plan --tokens 2000 --verify tests --profile runs/code.json
+    """
+    budget = Budget(
+        seconds=within, tokens=tokens, width=width, depth=depth, cost=cost, memory_bytes=memory, calls=calls
+    )
+    found = asyncio.run(_plan(model, prompt, budget, verify, profile, parse_duration(queue)))
+    if json:
+        print(to_json(_plain(found)))
+    else:
+        _show(found)
+
+
+async def _plan(
+    uri: str, prompt: str | None, budget: Budget, verify: str | None, profile: Path | None, queue: float
+) -> Plan:
+    from fathom.planning.auto import Auto
+    from fathom.planning.prepare import plan_for
+
+    said = Auto(judge=make_judge(verify), profile=None if profile is None else str(profile))
+    with download_progress() as progress:
+        model = await open_model(uri, progress=progress)
+    try:
+        return await plan_for(model, budget, prompt=prompt, strategy=said, queue_seconds=queue)
+    finally:
+        await model.aclose()
+
+
+def _plain(found: Plan) -> dict[str, Any]:
+    return {
+        "choice": _choice(found.choice),
+        "runners_up": [_choice(choice) for choice in found.runners_up],
+        "limits": dict(found.limits),
+        "fits": found.fits,
+        "notes": list(found.notes),
+    }
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    expected = asdict(choice.prediction)
+    expected.pop("most")
+    return {
+        "strategy": choice.strategy,
+        "model": choice.model,
+        "width": choice.width,
+        "depth": choice.depth,
+        "accuracy": choice.accuracy,
+        "interval": list(choice.interval),
+        **expected,
+        "most": dict(choice.whole.most),
+    }
+
+
+def _show(found: Plan) -> None:
+    console = Console()
+    table = Table("", "strategy", "model", "right", "seconds", "tokens", "cost")
+    for name, choice in (("would run", found.choice), *(("runner-up", choice) for choice in found.runners_up)):
+        expected = choice.prediction
+        table.add_row(
+            name,
+            choice.strategy,
+            choice.model,
+            f"{choice.accuracy:.0%} [{choice.interval[0]:.0%}, {choice.interval[1]:.0%}]",
+            "-" if expected.seconds is None else f"{expected.seconds:.2g}",
+            f"{expected.tokens:.0f}",
+            "-" if expected.dollars is None else f"${expected.dollars:.2g}",
+            style="bold" if choice is found.choice else "dim",
+        )
+    console.print(table)
+    for note in found.notes:
+        console.print(note, style="yellow", markup=False, highlight=False)
