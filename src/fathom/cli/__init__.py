@@ -9,8 +9,10 @@ import sys
 
 import typer
 
+from fathom.cli.calibrate import calibrate
 from fathom.cli.judges import judges
 from fathom.cli.models import models
+from fathom.cli.plan import plan
 from fathom.cli.serve import serve
 from fathom.cli.solve import solve
 from fathom.cli.strategies import strategies
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (solve, models, strategies, judges, train, serve, sweep):
+for command in (solve, models, strategies, judges, train, serve, sweep, plan, calibrate):
     app.command()(command)
 
 
