@@ -141,7 +141,7 @@ def test_of_several_models_the_one_expected_best_within_the_limits_is_taken() ->
 def test_a_measured_strategy_is_taken_where_it_is_better() -> None:
     base = candidate()
     ability = prior(base.cost.costs)
-    point = Measured("halving(width=8)", 8, None, 0.9, 0.8, 0.95, tokens=300, seconds=5.0)
+    point = Measured("halving(width=8)", 8, None, 0.9, 0.86, 0.94, tokens=300, seconds=5.0)
     measured = Candidate(base.cost, type(ability)(ability.populations, 40, "a test", others=(point,)))
     assert plan(measured, {}).choice.strategy == "halving(width=8)"
     assert plan(measured, {"seconds": 3.0}).choice.strategy != "halving(width=8)"

@@ -18,6 +18,7 @@ from fathom.errors import InputError, NoAnswer, UsageError
 from fathom.models import open_model
 from fathom.records import Result
 from fathom.run import Run
+from fathom.specs import Spec
 
 __all__ = ["solve"]
 
@@ -51,6 +52,7 @@ def solve(
     verify: Annotated[
         str | None, typer.Option(help="A judge that decides when an answer is right, e.g. tests.")
     ] = None,
+    profile: Annotated[Path | None, typer.Option(help="What auto plans from, see `fathom calibrate`.")] = None,
     answer: Annotated[str | None, typer.Option(help="What the answer is: short, code, or text (all of it).")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples where the engine allows it.")] = 0,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the question from a file.")] = None,
@@ -61,6 +63,10 @@ def solve(
         seconds=within, tokens=tokens, width=width, depth=depth, cost=cost, memory_bytes=memory, calls=calls
     )
     question = _read(prompt, file)
+    if profile is not None:
+        if strategy is not None:
+            raise UsageError("a profile is what auto plans from: give --profile without --strategy")
+        strategy = str(Spec("auto", {"profile": str(profile)}))
     options = {"strategy": strategy, "budget": budget, "verify": verify, "seed": seed}
     quiet = json or not sys.stdout.isatty()
     try:

@@ -252,7 +252,8 @@ def most_within(
 
 
 def _measured(member: int, candidate: Candidate, limits: Mapping[str, float], selection: Selection) -> Iterator[Choice]:
-    """Strategies beyond voting that a profile has figures of."""
+    """Strategies beyond voting that a profile has figures of, each taken at a standard error less than it measured: the
+    best of several noisy figures is too good, and a vote can end early."""
     if selection != "vote":
         return
     for point in candidate.ability.others:
@@ -265,7 +266,7 @@ def _measured(member: int, candidate: Candidate, limits: Mapping[str, float], se
                 point.width,
                 point.depth,
                 point.width,
-                point.accuracy,
+                max(0.0, point.accuracy - (point.high - point.low) / (2 * 1.96)),
                 (point.low, point.high),
                 prediction,
                 partial(_prediction_of, candidate, point),
