@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["CHAINS", "TREES", "DraftControl", "Shape"]
+__all__ = ["CHAINS", "TREES", "DraftControl", "Shape", "cpu_clock"]
 
 
 class Shape(NamedTuple):
@@ -33,10 +34,18 @@ class Shape(NamedTuple):
 CHAINS = tuple(Shape(length) for length in (1, 2, 3, 5, 7, 11, 15))
 TREES = (*CHAINS, Shape(2, 2), Shape(3, 2), Shape(7, 2))
 
+
+def cpu_clock() -> Callable[[], float]:
+    """The clock for what a step costs on a CPU: this thread's own time, which other programs do not disturb, where the
+    system tells it finely enough.
+    """
+    return time.thread_time if time.get_clock_info("thread_time").resolution < 1e-4 else time.perf_counter
+
+
 _WARM = 64  # steps
 _ALLOWANCE = 16.0  # plain steps that warming up may cost
 _TAX = 0.02  # of the time, for trying again
-_DEBT = 4.0  # plain steps that a shape which proved itself may lose before it is stopped
+_DEBT = 4.0  # plain steps that shapes which proved themselves may lose before they are stopped
 _CREDIT = 16.0  # plain steps of past gain that may be lost again
 _MARGIN = 1.03  # by which speculation must be expected to be quicker
 _FORGET = 128  # steps after which what was learned counts half
@@ -122,6 +131,10 @@ class _Costs:
                 return less + (more - less) * (rows - low) / (high - low)
         return points[-1][1]
 
+    def known(self, rows: int) -> bool:
+        """Whether the cost was measured, here or before."""
+        return rows in self._known or self.prior is not None
+
     def worst(self, rows: int) -> float:
         """What it may cost: the most that was seen, else as much as that many steps."""
         if rows in self._known:
@@ -193,8 +206,10 @@ class DraftControl:
         return best
 
     def _affordable(self, costs: _Costs, rows: int, survival: _Survival) -> bool:
-        proven = survival.trials >= _PROVEN and self._steps >= _WARM
-        return self._account + (_DEBT if proven else 0.0) >= min(costs.worst(rows) - 1, _ALLOWANCE)
+        """A shape that proved itself is expected to gain, and only stopped by debt; any other might cost its worst."""
+        if survival.trials >= _PROVEN and costs.known(rows):
+            return self._account > -_DEBT
+        return self._account >= min(costs.worst(rows) - 1, _ALLOWANCE)
 
     def observe(self, drafted: int, made: int, seconds: float, width: int = 1) -> None:
         """A pass with ``drafted`` more rows for each of ``width`` texts took so long and made ``made`` tokens each."""

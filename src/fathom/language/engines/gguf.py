@@ -34,9 +34,10 @@ def open_gguf(
     template: str | None = None,
     draft: str = "off",
     draft_length: int | None = None,
+    disk: int | str = 0,
 ) -> Engine:
     """Open a GGUF file; the options are those of ``LlamaEngine``. ``FATHOM_LLAMA=server`` forces the server, which
-    drafts nothing.
+    drafts nothing and keeps nothing on disk.
 
     Raises ModelFileError, MissingDependency, EngineError.
     """
@@ -50,6 +51,7 @@ def open_gguf(
                 template=template,
                 draft=draft,
                 draft_length=draft_length,
+                disk=disk,
             )
         except Unsupported:
             pass

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fathom.budget import parse_size
 from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
 from fathom.language.draft_control import DraftControl, Shape
 from fathom.language.drafting import Lookup, Questions, check_draft
@@ -31,6 +32,7 @@ from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_grammar import GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
+from fathom.language.engines.llama_store import PromptStore, fingerprint
 from fathom.language.engines.llama_worker import Worker
 from fathom.language.engines.pace import Measurement, kept, machine
 from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
@@ -61,12 +63,18 @@ class LlamaEngine:
     found best, and half of the cores before it. ``template`` replaces the chat template of the file. What a request
     leaves open of its sampling is temperature 0.7, top-p 0.95, top-k 40.
 
+    ``draft`` says where drafts for speculation come from while one choice runs alone: ``lookup`` in the prompt and the
+    text itself, ``siblings`` also in other samples of the question (``auto`` is the same), ``off``. How many tokens are
+    drafted is decided by what verifying them costs on this machine and how many are accepted; ``draft_length`` fixes
+    it, for comparisons. ``disk`` is how much of what ``warm()`` reads is kept on disk over restarts, in bytes or as
+    text such as ``256MiB``; 0 is nothing.
+
     *Seeds.* Choice i draws with a generator of its own, seeded ``seed + i``, one draw a token: what a choice draws
     does not depend on its neighbours. The logits it draws from do, in their last bits, because the kernels that
     multiply one row and those that multiply several round differently, and so does attention over another layout of
     the cache. The same request on an idle engine with the same history gives the same text; beside other work, or
     from a warm cache instead of a cold one, a choice may take another turn wherever two tokens are nearly tied, even
-    at temperature 0.
+    at temperature 0. So it is with drafts, whose number depends on measured times: they keep the law, not the bits.
 
     Raises ModelFileError on a file that is missing or damaged, EngineError when memory does not suffice, and
     ``llama_c.Unsupported`` where the C interface is not there (``open_gguf`` then takes the other way).
@@ -82,6 +90,7 @@ class LlamaEngine:
         template: str | None = None,
         draft: str = "off",
         draft_length: int | None = None,
+        disk: int | str = 0,
     ) -> None:
         if context < 16:
             raise LimitError(
@@ -96,6 +105,7 @@ class LlamaEngine:
         check_draft(draft)
         if draft_length is not None and draft_length < 1:
             raise LimitError("draft_length", f"draft_length must be 1 or more, not {draft_length}")
+        kept_bytes = parse_size(disk)
         self._library = llama_c.load()
         self._model = Model(self._library, Path(path))
         try:
@@ -120,6 +130,9 @@ class LlamaEngine:
         self._measurement: Measurement | None = None
         self._measuring = threading.Lock()
         self._close = weakref.finalize(self, self._worker.close)  # at the latest when the interpreter ends
+        self._store: PromptStore | None = None
+        if kept_bytes:
+            self._store = PromptStore(made, fingerprint(Path(path), self._library.version), kept_bytes)
         self._traits = EngineTraits(
             model=self._model.path.stem,  # which says the quantisation, too
             context_length=self._length,
@@ -210,9 +223,15 @@ class LlamaEngine:
             return self._measurement
 
     async def warm(self, prompt: Prompt) -> None:
-        """Read a prompt ahead and keep it, until its room is needed by something more recent."""
-        tokens = self.ids(prompt)
-        await self._read(tokens, first_row=len(tokens))
+        """Read a prompt ahead and keep it, until its room is needed by something more recent.
+
+        With a store on ``disk`` it is taken from there if it can, and else put there.
+        """
+        tokens, store = self.ids(prompt), self._store
+        if store is None:
+            await self._read(tokens, first_row=len(tokens))
+        elif not await asyncio.wrap_future(self._worker.recall(tokens, store.load)):
+            await self._read(tokens, first_row=len(tokens), keep=lambda sequence: store.save(tokens, sequence))
 
     async def score(self, prompt: Prompt, text: str | Span) -> tuple[float, ...]:
         """Natural-log probabilities of the tokens of ``text`` as continuation of ``prompt``, by one pass over it."""
@@ -243,7 +262,12 @@ class LlamaEngine:
             )
 
     async def _read(
-        self, tokens: list[int], *, first_row: int, on_row: Callable[[int, NDArray[np.float32]], None] | None = None
+        self,
+        tokens: list[int],
+        *,
+        first_row: int,
+        on_row: Callable[[int, NDArray[np.float32]], None] | None = None,
+        keep: Callable[[int], None] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -257,6 +281,8 @@ class LlamaEngine:
                 done.set_exception(error)
 
         def ended(error: EngineError | None) -> None:
+            if error is None and keep is not None and reading.sequence is not None:
+                keep(reading.sequence.id)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, error)
 

@@ -189,6 +189,20 @@ class Context:
         """Keep the first ``length`` tokens of a sequence only."""
         self._lib.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
+    def save(self, sequence: int, tokens: Sequence[int], path: Path) -> bool:
+        """Write what the cache holds of a sequence to a file, with its tokens."""
+        ids = (ctypes.c_int32 * len(tokens))(*tokens)
+        written = self._lib.llama_state_seq_save_file(self._handle, os.fsencode(path), sequence, ids, len(tokens))
+        return bool(written)
+
+    def load(self, sequence: int, most: int, path: Path) -> list[int]:
+        """Read such a file into an empty sequence; gives its tokens, at most ``most``, or none if it was refused."""
+        ids, count = (ctypes.c_int32 * most)(), ctypes.c_size_t()
+        read = self._lib.llama_state_seq_load_file(
+            self._handle, os.fsencode(path), sequence, ids, most, ctypes.byref(count)
+        )
+        return list(ids[: count.value]) if read else []
+
     def set_threads(self, threads: int) -> None:
         self._lib.llama_set_n_threads(self._handle, threads, threads)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from fathom.errors import EngineError, FathomError
-from fathom.language.draft_control import DraftControl
+from fathom.language.draft_control import DraftControl, cpu_clock
 from fathom.language.drafting import Lookahead
 from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library
@@ -68,6 +68,7 @@ class Worker:
         self._lookahead = None if control is None else Lookahead(control)
         self._draft = Draft()  # of the only choice that runs, to be verified in the step
         self._looked = False  # whether one was thought of
+        self._clock = cpu_clock()
         self._crowded = False  # something had to go since a choice last came to its end
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="fathom-llama", daemon=True)
@@ -115,6 +116,27 @@ class Worker:
             self._beside = _within(_BESIDE, _BESIDE_SECONDS / measurement.pace.read_seconds)
 
         self.call(job)
+
+    def recall(self, tokens: list[int], load: Callable[[list[int], int], bool]) -> Future[bool]:
+        """Have ``load(tokens, sequence)`` put a text into the cache, unless most of it is there already."""
+        done: Future[bool] = Future()
+
+        def job() -> None:
+            _, known = self._cache.longest(tokens)
+            sequence = self._cache.begin([], 0) if known < len(tokens) else None
+            while sequence is not None and self._cache.free < len(tokens) and self._cache.evict():
+                pass
+            found = known >= len(tokens)
+            if sequence is not None and self._cache.free >= len(tokens) and load(tokens, sequence.id):
+                self._cache.extend(sequence, tokens)
+                self._cache.keep(sequence)
+                found = True
+            elif sequence is not None:
+                self._cache.drop(sequence)
+            done.set_result(found)
+
+        self.call(job)
+        return done
 
     def forget(self, *owners: ThreadedChoice | Reading) -> None:
         """These were cancelled (the lock is held): interrupt the step if nobody else waits for it."""
@@ -165,7 +187,7 @@ class Worker:
             job()
         self._reap()  # what came to its end in the step before, too
         self._admit()
-        began = time.perf_counter()
+        began = self._clock()
         self._looked, self._draft = False, Draft()
         if self._lookahead is not None:
             self._draft = self._ahead(self._lookahead)
@@ -328,7 +350,7 @@ class Worker:
             if owner.line is None or self._control is None or not made:
                 continue
             if self._lookahead is not None and self._looked:
-                self._lookahead.settle([owner.line], [made], time.perf_counter() - began)
+                self._lookahead.settle([owner.line], [made], self._clock() - began)
             else:
                 owner.line.grow(made, self._control)
 
