@@ -67,11 +67,11 @@ def terms_of(model: Reasoner, uri: str, dataset: Dataset, seed: int) -> Terms:
 
 
 async def facts_of(model: Reasoner, uri: str) -> dict[str, Any]:
-    """What is known of the model: ``parameters``, and where they are, ``pace``, ``price`` and ``room``."""
-    facts: dict[str, Any] = {"uri": uri, "parameters": 0}
+    """What is known of the model: its ``unit`` of depth, ``parameters``, and where they are, ``pace``, ``price``."""
+    facts: dict[str, Any] = {"uri": uri, "parameters": 0, "unit": "supervision step"}
     if isinstance(model, LanguageModel):
         traits, pace = model.engine.traits, await model.engine.pace()
-        facts |= {"parameters": traits.parameters, "room": traits.room}
+        facts |= {"parameters": traits.parameters, "unit": "token"}
         if pace is not None:
             facts["pace"] = {"read_seconds": pace.read_seconds, "step_seconds": dict(pace.step_seconds)}
         if traits.price is not None:

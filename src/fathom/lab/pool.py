@@ -195,6 +195,9 @@ def load(store: Store, sweep: SweepInfo, width: int | None = None) -> Iterator[P
         by_depth.setdefault(depth, {}).setdefault(question, {})[sample] = tuple(rest)
     verdicts = list(store.verdicts(sweep.id))
     asked = len(store.questions(sweep.id))
+    if sweep.facts.get("unit") != "token":  # arithmetic of a supervision step, as it was measured
+        steps = sum(row[_READ.index("steps")] for row in store.columns(sweep.id, _READ))
+        sweep = replace(sweep, facts={**sweep.facts, "unit_flops": store.spent(sweep.id).flops / max(1, steps)})
     for depth in sorted(by_depth, key=lambda d: math.inf if d == UNLIMITED else d):
         rows = by_depth[depth]
         n = width or max((max(of) + 1 for of in rows.values()), default=0)
