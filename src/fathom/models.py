@@ -44,9 +44,12 @@ class Kind:
 
 
 def available() -> list[dict[str, str]]:
-    """What can be opened here: for each model or kind its ``uri``, ``summary``, what it ``can``, and ``state``."""
+    """What can be opened here: for each model or kind its ``uri``, ``summary``, what it ``can``, and ``state``; for
+    embedded models also the ``pace`` that was measured on this machine, empty before that.
+    """
     from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
     from fathom.language.download import cached
+    from fathom.language.engines.pace import remembered
 
     local = KINDS["gguf"]
     rows = []
@@ -58,6 +61,7 @@ def available() -> list[dict[str, str]]:
                 "summary": f"{entry.description} {entry.licence}.",
                 "can": local.can,
                 "state": fetched if local.state == "ready" else local.state,
+                "pace": remembered(entry.file_name, entry.size_bytes),
             }
         )
     rows += [{"uri": k.uri, "summary": k.summary, "can": k.can, "state": k.state} for k in KINDS.values()]

@@ -33,3 +33,5 @@ def models(json: Annotated[bool, typer.Option("--json", help="For machines.")] =
         style = "green" if row["state"] == "ready" else "yellow"
         console.print(Text.assemble((row["uri"], "bold"), "  ", (row["state"], style)))
         console.print(Padding(Text(f"{row['summary']} Can: {row['can']}.", style="dim"), (0, 0, 0, 4)))
+        if row.get("pace"):
+            console.print(Padding(Text(f"Here: {row['pace']}.", style="dim"), (0, 0, 0, 4)))

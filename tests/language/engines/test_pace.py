@@ -16,7 +16,7 @@ from fathom.language.download import obtain
 from fathom.language.engines import pace
 from fathom.language.engines.base import Pace
 from fathom.language.engines.llama import LlamaEngine
-from fathom.language.engines.pace import Measurement, kept, measure, room
+from fathom.language.engines.pace import Measurement, kept, measure, remembered, room
 
 STEPS = st.dictionaries(st.sampled_from([1, 2, 4, 8, 16]), st.floats(1e-6, 1e3), min_size=1)
 
@@ -113,6 +113,21 @@ def test_what_was_measured_on_a_busy_machine_is_soon_measured_again(
     (file,) = (tmp_path / "pace").glob("*.json")
     file.write_text(json.dumps({**json.loads(file.read_bytes()), "measured_at": time.time() - 3600}))
     assert kept({}, lambda: better) == better
+
+
+def test_what_was_measured_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FATHOM_CACHE", str(tmp_path))
+    name, size = f"model-{random.randrange(10**6)}.gguf", random.randrange(10**9)
+    assert remembered(name, size) == ""
+    for setting, rate in ((1, 4), (2, 8)):
+        key = {"machine": pace.machine(), "model": [name, size], "settings": setting}
+        steps = {1: 1 / rate, 4: 1 / rate, 16: 2 / rate}
+        kept(key, lambda steps=steps, threads=setting: Measurement(Pace(0.01, steps), threads))
+        (tmp_path / "pace" / "other.json").write_bytes(b"[")
+    today = time.strftime("%Y-%m-%d")
+    assert remembered(name, size) == f"2 threads; 8 tok/s at width 1, 64 at 16; measured {today}"
+    assert remembered(name, size + 1) == ""
+    assert str(Measurement(Pace(0.01, {1: 0.1}), 1)) == "1 thread; 10 tok/s at width 1"
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ import filelock
 from fathom.language.download import cache_directory
 from fathom.language.engines.base import Pace
 
-__all__ = ["Measurement", "Probe", "kept", "machine", "measure", "room"]
+__all__ = ["Measurement", "Probe", "kept", "machine", "measure", "remembered", "room"]
 
 _WIDTHS = (1, 2, 4, 8, 16)
 _READ = 64  # prompt tokens
@@ -68,6 +68,13 @@ class Measurement:
     @property
     def room(self) -> int:
         return room(self.pace)
+
+    def __str__(self) -> str:
+        """Threads and throughput, e.g. ``1 thread; 10 tok/s at width 1, 29 at 16``."""
+        rates = {width: width / seconds for width, seconds in sorted(self.pace.step_seconds.items())}
+        shown = sorted({min(rates), max(rates)})
+        told = ", ".join(f"{rates[w]:.0f} {'at' if i else 'tok/s at width'} {w}" for i, w in enumerate(shown))
+        return f"{self.threads} thread{'s' if self.threads > 1 else ''}; {told}"
 
     def as_json(self) -> dict[str, Any]:
         steps = {str(width): seconds for width, seconds in self.pace.step_seconds.items()}
@@ -153,6 +160,20 @@ def kept(key: Mapping[str, Any], measuring: Callable[[], Measurement]) -> Measur
             with contextlib.suppress(OSError):
                 _save(path, {"key": dict(key), "measured_at": time.time(), **found.as_json()})
     return found
+
+
+def remembered(file_name: str, size: int) -> str:
+    """What was measured last of a model's file on this machine, in words, and when; empty where nothing was kept."""
+    found: list[tuple[float, Measurement]] = []
+    for path in (cache_directory() / "pace").glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            told = json.loads(path.read_bytes())
+            if told["key"]["machine"] == machine() and told["key"]["model"] == [file_name, size]:
+                found.append((float(told["measured_at"]), Measurement.from_json(told)))
+    if not found:
+        return ""
+    when, measurement = max(found, key=lambda each: each[0])
+    return f"{measurement}; measured {time.strftime('%Y-%m-%d', time.localtime(when))}"
 
 
 def _alone(path: Path) -> contextlib.AbstractContextManager[object]:
