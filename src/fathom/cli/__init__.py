@@ -10,6 +10,7 @@ import sys
 import typer
 
 from fathom.cli.calibrate import calibrate
+from fathom.cli.explore import explore
 from fathom.cli.judges import judges
 from fathom.cli.models import models
 from fathom.cli.plan import plan
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (solve, models, strategies, judges, train, serve, sweep, plan, calibrate):
+for command in (solve, models, strategies, judges, train, explore, serve, sweep, plan, calibrate):
     app.command()(command)
 
 

@@ -26,14 +26,14 @@ ACCURACIES = {
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def require_picture(path: Path) -> None:
+def require_picture(path: Path, of: str = "learning curves") -> None:
     """Raise, before hours are spent, where no picture could be drawn at ``path``: an unknown format, no matplotlib."""
     if path.suffix not in FORMATS:
-        raise UsageError(f"learning curves are drawn as {', '.join(FORMATS)}, not as {path.suffix or path.name!r}")
+        raise UsageError(f"a picture of {of} ends in {', '.join(FORMATS)}, not in {path.suffix or path.name!r}")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingDependency("matplotlib", "plot", "a picture of learning curves") from error
+        raise MissingDependency("matplotlib", "plot", f"a picture of {of}") from error
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
