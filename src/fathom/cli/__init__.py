@@ -10,10 +10,12 @@ import sys
 import typer
 
 from fathom.cli.calibrate import calibrate
+from fathom.cli.compare import compare
 from fathom.cli.explore import explore
 from fathom.cli.judges import judges
 from fathom.cli.models import models
 from fathom.cli.plan import plan
+from fathom.cli.report import report
 from fathom.cli.serve import serve
 from fathom.cli.solve import solve
 from fathom.cli.strategies import strategies
@@ -30,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (solve, models, strategies, judges, train, explore, serve, sweep, plan, calibrate):
+for command in (solve, models, strategies, judges, train, explore, serve, sweep, report, compare, plan, calibrate):
     app.command()(command)
 
 

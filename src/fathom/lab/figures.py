@@ -67,6 +67,11 @@ def rendered(figure: Figure, kind: str) -> bytes:
     return out.getvalue()
 
 
+def _spread(intervals: Sequence[Interval]) -> FloatArray:
+    """What intervals reach below and above their values, (2, N)."""
+    return np.array([[max(0.0, i.value - i.low), max(0.0, i.high - i.value)] for i in intervals]).reshape(-1, 2).T
+
+
 def _lines(axes: Any, rows: Mapping[str, Sequence[Row]], x: str, y: str, band: bool) -> None:
     for number, (name, points) in enumerate(rows.items()):
         at = [getattr(p, x) for p in points]
@@ -79,8 +84,7 @@ def _lines(axes: Any, rows: Mapping[str, Sequence[Row]], x: str, y: str, band: b
             axes.fill_between(at, low, high, color=_COLOURS[number % 8], alpha=0.12, linewidth=0)
         elif band:
             p = points[0]
-            error = [[p.accuracy.value - p.accuracy.low], [p.accuracy.high - p.accuracy.value]]
-            axes.errorbar(at, value, yerr=error, color=_COLOURS[number % 8], capsize=3, linewidth=1)
+            axes.errorbar(at, value, yerr=_spread([p.accuracy]), color=_COLOURS[number % 8], capsize=3, linewidth=1)
 
 
 def accuracy(rows: Mapping[str, Sequence[Row]], unit: str) -> Figure:
@@ -144,12 +148,15 @@ def calibration(bins: Mapping[str, tuple[Sequence[Bin], float]]) -> Figure:
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
         for number, (name, (found, error)) in enumerate(bins.items()):
             at, value = [b.confidence for b in found], [b.accuracy.value for b in found]
-            spread = [
-                [b.accuracy.value - b.accuracy.low for b in found],
-                [b.accuracy.high - b.accuracy.value for b in found],
-            ]
             look = _look(number)
-            axes.errorbar(at, value, yerr=np.maximum(spread, 0), label=f"{name}: error {error:.1%}", capsize=2, **look)
+            axes.errorbar(
+                at,
+                value,
+                yerr=_spread([b.accuracy for b in found]),
+                label=f"{name}: error {error:.1%}",
+                capsize=2,
+                **look,
+            )
         axes.set_xlabel("confidence stated")
         axes.set_ylabel("right")
         axes.legend(fontsize=8)
@@ -162,8 +169,9 @@ def coverage(
     """Coverage of k samples: observed with its interval, fitted, and dashed where it is extrapolated."""
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         figure, axes = _figure()
-        spread = [[o.value - o.low for o in observed], [o.high - o.value for o in observed]]
-        axes.errorbar(k, [o.value for o in observed], yerr=spread, label="oracle (pass@k)", capsize=2, **_look(0))
+        axes.errorbar(
+            k, [o.value for o in observed], yerr=_spread(observed), label="oracle (pass@k)", capsize=2, **_look(0)
+        )
         inside, outside = np.geomspace(1, k[-1], 40), np.geomspace(k[-1], beyond, 40)
         axes.plot(inside, fit.pass_at(inside), color=_COLOURS[1], linewidth=1.2, label="beta-binomial fit")
         axes.plot(outside, fit.pass_at(outside), color=_COLOURS[1], linewidth=1.2, linestyle="--", label="extrapolated")
@@ -219,11 +227,10 @@ def scatter(
                 markersize=4,
             )
             on = [(x, a) for x, a, on in found if on]
-            spread = [[a.value - a.low for _, a in on], [a.high - a.value for _, a in on]]
             axes.errorbar(
                 [x for x, _ in on],
                 [a.value for _, a in on],
-                yerr=spread,
+                yerr=_spread([a for _, a in on]),
                 label=name,
                 capsize=2,
                 color=look["color"],

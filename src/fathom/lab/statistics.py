@@ -66,7 +66,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     share, spread = successes / n, z * z / n
     middle = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    return Interval(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float | None:
