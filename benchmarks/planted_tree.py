@@ -22,9 +22,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from intervals import wilson
-
 from fathom.judges.base import Candidate, Verdict
+from fathom.lab.statistics import wilson
 from fathom.records import Trajectory
 from fathom.search import STRATEGIES, Strategy
 from fathom.search.base import Conclude, Grow, Judge, Search, Terms
@@ -156,8 +155,8 @@ def table(cells: Sequence[tuple[int, float]], questions: int, heads: Sequence[st
         row, spent = [], []
         for width, noise in cells:
             right, tokens = measure(spec, width, noise, questions)
-            low, high = wilson(right, questions)
-            row.append(f"{right / questions:.0%} [{low:.0%}, {high:.0%}]")
+            interval = wilson(right, questions)
+            row.append(f"{right / questions:.0%} [{interval.low:.0%}, {interval.high:.0%}]")
             spent.append(f"{tokens:.0f}")
         print(f"| `{spec}` | {' / '.join(dict.fromkeys(spent))} | " + " | ".join(row) + " |", flush=True)
 
