@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from dataclasses import dataclass
 
 __all__ = ["BetaArms"]
@@ -26,11 +27,13 @@ LEAST_LOG_CHANCE = -30.0
 
 @dataclass(slots=True)
 class _Arm:
-    """``log_scale`` is -log B(a, b), and ``due`` the choice at which the arm wakes."""
+    """``log_scale`` is -log B(a, b), ``log_asleep`` is log(1 - q), or 0 where the envelope rules out nothing, and
+    ``due`` is the choice at which the arm wakes."""
 
     a: float
     b: float
     log_scale: float
+    log_asleep: float = 0.0
     due: int = NEVER
 
     def log_mass(self, bar: float) -> float:
@@ -52,16 +55,20 @@ class BetaArms:
     def put(self, name: int, a: float, b: float) -> None:
         """A new arm, or what is now known of one: its posterior is Beta(a, b), with a and b positive."""
         arm = self._arms[name] = _Arm(a, b, math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
-        self._lay(name, arm)
+        self._measure(name, arm)
+
+    def _measure(self, name: int, arm: _Arm) -> None:
+        """Find the arm's chance to be over the bar, and let it sleep."""
+        log_q, arm.due = arm.log_mass(self.bar), NEVER
+        if log_q >= LEAST_LOG_CHANCE:
+            arm.log_asleep = math.log1p(-math.exp(log_q)) if log_q < 0 else 0.0
+            self._lay(name, arm)
 
     def _lay(self, name: int, arm: _Arm) -> None:
         """Let an arm sleep until its next draw that may be over the bar."""
-        log_q, arm.due = arm.log_mass(self.bar), self._choices + 1
-        if log_q < LEAST_LOG_CHANCE:
-            arm.due = NEVER
-            return
-        if log_q < 0:
-            arm.due += int(math.log(1 - self.random.random()) / math.log1p(-math.exp(log_q)))
+        arm.due = self._choices + 1
+        if arm.log_asleep:
+            arm.due += int(math.log(1 - self.random.random()) / arm.log_asleep)
         self._waking.setdefault(arm.due, []).append(name)
 
     def choose(self) -> int:
@@ -80,21 +87,24 @@ class BetaArms:
 
     def _set_bar(self) -> None:
         """The highest bar over which enough draws are to be expected; all sleep anew."""
-        for self.bar in BARS:
-            if sum(math.exp(min(0.0, arm.log_mass(self.bar))) for arm in self._arms.values()) >= AWAKE:
-                break
+        arms = self._arms.values()
+
+        def awake(bar: float) -> float:
+            return sum(math.exp(min(0.0, arm.log_mass(bar))) for arm in arms)
+
+        self.bar = BARS[min(bisect_left(BARS, AWAKE, key=awake), len(BARS) - 1)]
         self._holds_until = self._choices + max(64, len(self._arms))
         self._waking.clear()
         for name, arm in self._arms.items():
-            self._lay(name, arm)
+            self._measure(name, arm)
 
     def _drawn(self, arm: _Arm) -> float:
         """The draw of an arm that is awake, or 0 where it is under the bar after all."""
-        if arm.log_mass(self.bar) >= 0:  # an envelope that rules out nothing
+        if not arm.log_asleep:
             return self.random.betavariate(arm.a, arm.b)
         x = 1 - (1 - self.bar) * self.random.random() ** (1 / arm.b)
-        accepted = (arm.a - 1) * math.log(x) - min(0.0, arm.a - 1) * math.log(self.bar)
-        return x if math.log(1 - self.random.random()) < accepted else 0.0
+        most = 1.0 if arm.a >= 1 else self.bar  # where the factor x^(a-1) is largest
+        return x if self.random.random() < (x / most) ** (arm.a - 1) else 0.0
 
     def _under_the_bar(self) -> int:
         """The arm with the largest draw of those that are not over the bar."""
