@@ -1,9 +1,9 @@
 """The cost model: what so many trajectories of such a depth take in seconds, tokens, memory, calls and dollars.
 
-Trajectories do not all come to their end at once. Their lengths are taken to be log-normal around the usual one, and a
-wave of them is timed step by step, each step as long as those still going make it: the time of a step grows with its
-width, and by how much was measured (``engines/pace.py``) or fitted from samples of real runs. Work goes in a rolling
-wave: as one trajectory ends, the next begins.
+Trajectories do not all come to their end at once. Their lengths are taken to be log-normal with the usual one as mean,
+and a wave of them is timed step by step, each step as long as those still going make it: the time of a step grows with
+its width, and by how much was measured (``engines/pace.py``) or fitted from samples of real runs. Work goes in a
+rolling wave: as one trajectory ends, the next begins.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CostModel:
         """The share of trajectories that come to their own end within ``depth`` units."""
         if depth is None:
             return 1.0
-        return _NORMAL.cdf(math.log(depth / max(1.0, self.costs.depth)) / SPREAD) if depth > 0 else 0.0
+        return _NORMAL.cdf(math.log(depth / _median(self.costs.depth)) / SPREAD) if depth > 0 else 0.0
 
     def mean_depth(self, depth: int | None) -> float:
         """Units that a trajectory takes on average, cut at ``depth``."""
@@ -142,9 +142,14 @@ class CostModel:
 
 @lru_cache(maxsize=4096)
 def _lengths(n: int, usual: float, cap: int) -> tuple[float, ...]:
-    """Lengths of n trajectories in ascending order: the quantiles of the log-normal, none beyond the cap."""
-    at = (_NORMAL.inv_cdf((i + 0.5) / n) for i in range(n))
-    return tuple(min(float(cap), usual * math.exp(SPREAD * z)) for z in at)
+    """Lengths of n trajectories in ascending order, none beyond the cap: order statistics by Blom's approximation."""
+    at = (_NORMAL.inv_cdf((i + 0.625) / (n + 0.25)) for i in range(n))
+    return tuple(min(float(cap), _median(usual) * math.exp(SPREAD * z)) for z in at)
+
+
+def _median(mean: float) -> float:
+    """Of the log-normal with this mean."""
+    return max(1.0, mean) * math.exp(-(SPREAD**2) / 2)
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,103 @@
+"""How well is time predicted? The seconds that a plan expects against those that it really takes.
+
+    python benchmarks/planning_prediction.py simulated
+    python benchmarks/planning_prediction.py embedded --questions 8
+
+Fixed votes of several widths, and answers without reasoning, are predicted by the cost model and run to their end
+without a deadline. The usual length of a chain is that of the runs before: each question is predicted from what was
+learned until then, as plans are. Errors are relative, |predicted - real| / real, without the first ``--warm``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import simulated
+from planning_auto import question
+from resumable import kept
+
+import fathom
+from fathom import Budget, Meter, Problem
+from fathom.models import open_model
+from fathom.planning.outlook import survey
+from fathom.reasoner import Reasoner
+
+RUNS = (
+    ("direct(depth=0)", 1, 0),
+    ("direct", 1, None),
+    *((f"vote(width={width}, stop=never)", width, None) for width in (4, 8, 16)),
+)
+
+
+async def measure(
+    model: Reasoner, text: str, seed: int, clock: Callable[[], float] | None = None
+) -> list[dict[str, Any]]:
+    """Predicted and real seconds of every run on one question."""
+    rows = []
+    for strategy, width, depth in RUNS:
+        meter = Meter(Budget(), clock=clock)
+        session = await model.open(Problem.of(text), meter, seed=seed)
+        (candidate,) = survey(session, meter).candidates.values()
+        await session.aclose()
+        wave = min(width, candidate.cost.costs.room or width)
+        predicted = candidate.cost.predict(width, depth, wave).seconds
+        meter = Meter(Budget(), clock=clock)
+        result = await fathom.asolve(model, text, strategy=strategy, budget=meter, seed=seed)
+        real = result.receipt.spent.seconds
+        rows.append({"question": text, "strategy": strategy, "predicted": predicted, "real": real})
+    return rows
+
+
+async def simulate(questions: int) -> list[dict[str, Any]]:
+    model, clock = simulated.model(), asyncio.get_running_loop().time
+    await model.prepare()
+    found = [await measure(model, f"question {number}", 1000 * number, clock) for number in range(questions)]
+    return [row for rows in found for row in rows]
+
+
+async def embedded(rows: list[dict[str, Any]], out: Path, questions: int) -> None:
+    model = await open_model("embedded")
+    with out.open("a") as file:
+        for number in range(len(rows) // len(RUNS), questions):
+            for row in await measure(model, question(number, 11)[0], 1000 * number):
+                rows.append(row)
+                print(json.dumps(row), file=file, flush=True)
+            print(f"{number + 1}/{questions}", flush=True)
+    await model.aclose()
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    print(f"{'strategy':30}{'runs':>6}{'real s':>9}{'predicted s':>13}{'median error':>14}")
+    errors = []
+    for strategy, _, _ in RUNS:
+        found = [row for row in rows if row["strategy"] == strategy]
+        off = [abs(row["predicted"] - row["real"]) / row["real"] for row in found]
+        errors += off
+        real, predicted = (statistics.median(row[what] for row in found) for what in ("real", "predicted"))
+        print(f"{strategy:30}{len(found):6}{real:9.2f}{predicted:13.2f}{statistics.median(off):14.1%}")
+    print(f"\nmedian error over all runs: {statistics.median(errors):.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("simulated", "embedded"))
+    parser.add_argument("--questions", type=int, default=12)
+    parser.add_argument("--warm", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/planning_prediction.jsonl"))
+    options = parser.parse_args()
+    if options.what == "simulated":
+        rows = simulated.run(simulate(options.questions))
+    else:
+        rows = kept(options.out)
+        asyncio.run(embedded(rows, options.out, options.questions))
+    report(rows[options.warm * len(RUNS) :])
+
+
+if __name__ == "__main__":
+    main()

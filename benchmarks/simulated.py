@@ -1,0 +1,97 @@
+"""A small model played from a script in virtual time: as slow as the embedded one on two slow cores, and cheap to run.
+
+A question is known by its number: how often the model gets it right is drawn for it, evenly between never and always;
+a third of what is wrong is one and the same wrong answer. Without reasoning half as many are right, and a chain that is
+cut is as good as the share of it that was written. Lengths of chains are log-normal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import re
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import fathom
+from fathom import Budget, Meter
+from fathom.language.engines.base import Prompt
+from fathom.language.engines.scripted import Latency, ScriptedEngine
+from fathom.language.model import LanguageModel
+from fathom.records import Result
+
+T = TypeVar("T")
+TOKENS, SPREAD = 44, 0.5
+LATENCY = Latency(first=0.05, token=0.096, crowding=0.315)
+
+
+def share(number: int) -> float:
+    """How often a whole chain on this question is right."""
+    return random.Random(f"share {number}").random()
+
+
+def right(number: int) -> str:
+    """The right answer."""
+    return str(1000 + number)
+
+
+def _answer(number: int, quality: float, rng: random.Random) -> str:
+    chance = quality * share(number)
+    if rng.random() < chance:
+        return right(number)
+    return str(5000 + number) if rng.random() < 1 / 3 else str(rng.randrange(10**4, 10**6))
+
+
+def write(prompt: Prompt, rng: random.Random) -> str:
+    """One turn of the model."""
+    found = re.search(r"question (\d+)", prompt.messages[-1].content)
+    assert found is not None
+    number = int(found[1])
+    written = len(prompt.prefix_text.split())
+    if prompt.prefix_text.endswith("\\boxed{"):
+        return _answer(number, 0.5 + 0.5 * min(1.0, max(0, written - 4) / TOKENS), rng) + "}."
+    length = max(4, round(TOKENS * math.exp(rng.gauss(0.0, SPREAD))))
+    return "so " * (length - 1) + f"\\boxed{{{_answer(number, 1.0, rng)}}}."
+
+
+def model() -> LanguageModel:
+    return LanguageModel(ScriptedEngine(write, latency=LATENCY, room=16, parameters=500_000_000))
+
+
+async def solve(one: LanguageModel, number: int, strategy: str, seconds: float, seed: int) -> Result:
+    """Answer a question under a deadline on the loop's own clock."""
+    meter = Meter(Budget(seconds=seconds), clock=asyncio.get_running_loop().time)
+    return await fathom.asolve(one, f"question {number}", strategy=strategy, budget=meter, seed=seed)
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Waits for nothing: the loop's clock is moved on instead."""
+
+    loop: VirtualTimeLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout:
+            self.loop.now += timeout
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Time passes only when there is nothing else to do. Nothing on it may wait for threads or sockets."""
+
+    def __init__(self) -> None:
+        selector = _Jumping()
+        selector.loop = self
+        self.now = 0.0
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run work to its end in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(work)
