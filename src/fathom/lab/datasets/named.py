@@ -77,7 +77,7 @@ def _load(spec: str, count: int | None, seed: int, skip_bad: bool) -> Dataset:
 def _hugging_face(rest: str, count: int | None, skip_bad: bool) -> Dataset:
     """Rows of a Hugging Face dataset, ``NAME[@SPLIT]``; what it takes to get it is the package's own affair."""
     if find_spec("datasets") is None:
-        raise MissingDependency("datasets", "hf-datasets", "a dataset of Hugging Face")
+        raise MissingDependency("datasets", "datasets", "a dataset of Hugging Face")
     name, _, split = rest.partition("@")
     try:
         rows: Any = importlib.import_module("datasets").load_dataset(name, split=split or "test")
