@@ -150,6 +150,8 @@ class Asker:
                         tokens=piece.tokens,
                         prompt_tokens=piece.prompt_tokens,
                         reused_tokens=piece.reused_tokens,
+                        accepted_draft_tokens=piece.accepted_draft_tokens,
+                        rejected_draft_tokens=piece.rejected_draft_tokens,
                         flops=2.0 * traits.parameters * (piece.tokens + piece.prompt_tokens),
                         calls=piece.finish is not None,
                     )

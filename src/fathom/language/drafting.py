@@ -175,8 +175,10 @@ class Line:
             self._seen = []
 
     def grow(self, tokens: Sequence[int], control: DraftControl) -> None:
+        """The text goes on so; ``control`` is told of comparisons that are decided by it."""
         self.drafter.extend(tokens)
-        self._seen += tokens
+        if self._shadows:
+            self._seen += tokens
         for branches, draft in list(self._shadows.items()):
             right, length = len(draft.path(self._seen)), draft.depth
             if right < len(self._seen) or right >= length:

@@ -71,6 +71,8 @@ class Plain:
             prompt_tokens=piece.prompt_tokens,
             reused_tokens=piece.reused_tokens,
             estimated_tokens=choice.tokens if piece.estimated and piece.finish else 0,
+            accepted_draft_tokens=piece.accepted_draft_tokens,
+            rejected_draft_tokens=piece.rejected_draft_tokens,
             calls=piece.finish is not None,
         )
         self.meter.observe(depth=choice.tokens)
