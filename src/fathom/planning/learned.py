@@ -62,7 +62,7 @@ class Learned(msgspec.Struct, frozen=True):
         return Learned(self.runs + 1, log_drag, length, each)
 
 
-_lock = threading.Lock()
+_lock, _writing = threading.Lock(), threading.Lock()
 _known: dict[str, Learned] = {}
 _unsaved: set[str] = set()
 _saved_at = -math.inf
@@ -106,12 +106,13 @@ def remember(model: str, engine: str, found: Learned) -> None:
 @atexit.register
 def save() -> None:
     """Write what is new. Where nothing can be written, nothing is kept."""
-    with _lock:
-        due: Mapping[str, Learned] = {name: _known[name] for name in _unsaved}
-        _unsaved.clear()
-    for name, found in due.items():
-        with contextlib.suppress(OSError):
-            _write(_directory() / name, found)
+    with _writing:
+        with _lock:
+            due: Mapping[str, Learned] = {name: _known[name] for name in _unsaved}
+            _unsaved.clear()
+        for name, found in due.items():
+            with contextlib.suppress(OSError):
+                _write(_directory() / name, found)
 
 
 def _directory() -> Path:
