@@ -220,3 +220,15 @@ async def test_what_a_finished_sample_did_not_use_is_there_for_the_next(wave: in
     assert result.receipt.spent.width == 40
     all_at_once = await fathom.asolve(model, "Which?", strategy=fathom.Vote(width=40, stop="never"))
     assert result.receipt.spent.memory_bytes < all_at_once.receipt.spent.memory_bytes
+
+
+async def test_drafted_tokens_are_in_the_receipt() -> None:
+    accepted, rejected = random.randrange(1, 50), random.randrange(50)
+    account = {"timings": {"draft_n": accepted + rejected, "draft_n_accepted": accepted}}
+    with Upstream(account=account) as server:
+        model = LanguageModel(OpenAIEngine("m", server.url))
+        result = await fathom.asolve(model, "What is it?", strategy="vote(width=3)")
+        await model.aclose()
+    spent = result.receipt.spent
+    assert spent.accepted_draft_tokens * rejected == spent.rejected_draft_tokens * accepted
+    assert spent.accepted_draft_tokens == accepted * len(server.bodies)
