@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from fathom.errors import FathomError
-from fathom.serve import chat
+from fathom.serve import chat, playground, watching
 from fathom.serve.config import Config
 from fathom.serve.gateway import Gateway
 from fathom.serve.metrics import CONTENT_TYPE
@@ -72,6 +72,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/openapi.json": {"GET": _openapi},
     "/v1/models": {"GET": _models},
     "/v1/chat/completions": {"POST": chat.complete},
+    "/v1/fathom": {"GET": playground.offers},
+    "/v1/fathom/stream": {"POST": watching.watch},
+    "/": {"GET": playground.page},
 }
 
 

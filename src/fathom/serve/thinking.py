@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from fathom.api import prepare_run
 from fathom.budget import Meter
 from fathom.errors import UsageError
 from fathom.language.prompts import visible
+from fathom.reasoner import Reasoner
 from fathom.records import Problem, Result, Update
 from fathom.run import Run
 from fathom.serve.asking import Ask
@@ -19,12 +20,17 @@ from fathom.serve.wire import Report, Usage
 __all__ = ["best_depth", "content_of", "in_words", "prepare", "report_of", "think", "usage_of", "watch"]
 
 
-async def prepare(ask: Ask, meter: Meter) -> Run:
-    """The run that answers; it is checked whole, and nothing is spent yet."""
+async def prepare(ask: Ask, meter: Meter, seen_as: Callable[[Reasoner, int], Reasoner] | None = None) -> Run:
+    """The run that answers; it is checked whole, and nothing is spent yet.
+
+    ``seen_as`` may put something in front of the model, given it and the seed.
+    """
     seed = random.getrandbits(31) if ask.seed is None else ask.seed
     if not 0 <= seed < 2**62:
         raise UsageError("a seed lies between 0 and 2**62")
     model = ask.served.thinking(ask.form, ask.sampling)
+    if seen_as is not None:
+        model = seen_as(model, seed)
     return await prepare_run(model, Problem.of(ask.messages), strategy=ask.strategy, budget=meter, seed=seed)
 
 

@@ -1,0 +1,211 @@
+"""``POST /v1/fathom/stream``: a run as it happens, for those who want to see it: every trajectory's text as it grows,
+the votes, the answer firming up. The playground draws it.
+
+Trajectories are seen growing by listening to what the engine says: a choice draws with a seed of its own, by which it
+is known whose it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Self
+
+import msgspec
+from aiohttp import web
+
+from fathom.budget import Meter
+from fathom.language.engines.base import Engine, EngineTraits, Generation, Pace, Piece, Prompt, Request
+from fathom.language.model import LanguageModel
+from fathom.reasoner import Reasoner
+from fathom.records import Candidate, Result, Trajectory
+from fathom.serve import thinking
+from fathom.serve.asking import Ask, ask_of, options_of
+from fathom.serve.gateway import Gateway
+from fathom.serve.models import choose
+from fathom.serve.plain import Plain
+from fathom.serve.refusal import refused
+from fathom.serve.replies import Events
+from fathom.serve.wire import ChatRequest, Report
+
+__all__ = ["Begin", "End", "Tick", "watch"]
+
+EVERY = 0.05  # seconds between two looks
+
+Hear = Callable[[int, str], None]
+
+
+class Begin(msgspec.Struct, tag="begin"):
+    """A run begins: what it is, and how much it may spend."""
+
+    model: str
+    strategy: str
+    limits: dict[str, float]
+
+
+class Ended(msgspec.Struct):
+    """A trajectory that has come to an end, or to an answer."""
+
+    id: int
+    answer: str | None
+    finished: bool
+    reason: str
+    depth: int
+    text: str
+
+
+class Tick(msgspec.Struct, tag="tick"):
+    """What is new: ``grown`` is text by trajectory, ``ended`` who ended, and how the run stands."""
+
+    seconds: float
+    tokens: int
+    running: int
+    answer: str | None
+    confidence: float
+    candidates: tuple[Candidate, ...]
+    grown: dict[int, str]
+    ended: list[Ended]
+
+
+class End(msgspec.Struct, tag="end"):
+    """The answer, and its receipt."""
+
+    content: str
+    fathom: Report
+
+
+class _Overheard:
+    """A generation whose pieces are heard by another as well."""
+
+    def __init__(self, generation: Generation, first: int, hear: Hear) -> None:
+        self._generation = generation
+        self._first = first
+        self._hear = hear
+
+    async def __aenter__(self) -> Self:
+        await self._generation.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._generation.__aexit__(*exc)
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        async for piece in self._generation:
+            self._hear(self._first + piece.index, piece.reasoning + piece.text)
+            yield piece
+
+    def cancel(self, index: int) -> None:
+        self._generation.cancel(index)
+
+
+class OverheardEngine:
+    """An engine that tells ``hear`` what every trajectory says. ``seed`` is the run's: that of trajectory 0."""
+
+    def __init__(self, engine: Engine, seed: int, hear: Hear) -> None:
+        self._engine = engine
+        self._seed = seed
+        self._hear = hear
+
+    @property
+    def traits(self) -> EngineTraits:
+        return self._engine.traits
+
+    def generate(self, request: Request) -> Generation:
+        generation = self._engine.generate(replace(request, stream=True))
+        if request.seed is None:
+            return generation
+        return _Overheard(generation, request.seed - self._seed, self._hear)
+
+    async def count(self, prompt: Prompt) -> int | None:
+        return await self._engine.count(prompt)
+
+    async def pace(self) -> Pace | None:
+        return await self._engine.pace()
+
+    async def warm(self, prompt: Prompt) -> None:
+        await self._engine.warm(prompt)
+
+    async def aclose(self) -> None:
+        """Nothing: the engine itself belongs to the gateway."""
+
+
+async def watch(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
+    """The run of a chat request, told by events ``begin``, ``tick`` and ``end``, or ``error``."""
+    client = gateway.keys.client_of(request.headers)
+    said = await gateway.read(request, ChatRequest)
+    served = choose(gateway.models, said.model)
+    ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
+    meter, events = Meter(ask.budget), Events(request)
+    async with gateway.visit(client, ask, meter) as visit:
+        try:
+            await (_watch_plain if ask.strategy is None else _watch_search)(gateway, ask, meter, events)
+        except ConnectionResetError:
+            raise
+        except Exception as error:
+            visit.error = error
+            return await events.fail(refused(error, served.masks))
+    return await events.end(b"")
+
+
+async def _watch_plain(gateway: Gateway, ask: Ask, meter: Meter, events: Events) -> None:
+    plain = Plain(ask, meter, stream=True, most_seconds=gateway.config.limits.seconds)
+    await events.send(Begin(ask.served.id, "direct", meter.limits))
+    async with aclosing(plain.pieces()) as pieces:
+        async for piece in pieces:
+            grown = {piece.index: piece.reasoning + piece.text}
+            await events.send(Tick(meter.elapsed, meter.spent.tokens, 1, None, 0.0, (), grown, []))
+    await events.send(End("".join(plain.choices[0].text), plain.report))
+
+
+async def _watch_search(gateway: Gateway, ask: Ask, meter: Meter, events: Events) -> None:
+    grown: dict[int, str] = {}
+
+    def hear(id: int, text: str) -> None:
+        if text:
+            grown[id] = grown.get(id, "") + text
+
+    run = await thinking.prepare(ask, meter, lambda model, seed: _overheard(model, seed, hear))
+    await events.send(Begin(ask.served.id, ask.label, meter.limits))
+    seen: dict[int, Trajectory] = {}
+    result: Result | None = None
+    last = time.monotonic()
+    async with aclosing(run.updates(every=EVERY)) as updates:
+        async for update in updates:
+            result = update.final
+            if result is None and time.monotonic() - last < EVERY:
+                continue
+            last = time.monotonic()
+            now = run.search.trajectories
+            ended = [_ended(t) for id, t in now.items() if seen.get(id) is not t]
+            seen = dict(now)
+            told, grown_now = update.spent, dict(grown)
+            grown.clear()
+            await events.send(
+                Tick(
+                    told.seconds,
+                    told.tokens,
+                    update.running,
+                    update.answer,
+                    update.confidence,
+                    update.candidates,
+                    grown_now,
+                    ended,
+                )
+            )
+    assert result is not None, "the last update has the result"
+    await events.send(End(thinking.content_of(result), thinking.report_of(result, ask)))
+
+
+def _ended(trajectory: Trajectory) -> Ended:
+    t = trajectory
+    return Ended(t.id, t.answer, t.finished, t.reason, t.depth, t.text)
+
+
+def _overheard(model: Reasoner, seed: int, hear: Hear) -> Reasoner:
+    if not isinstance(model, LanguageModel):
+        return model
+    heard = model.using()
+    heard.engine = OverheardEngine(model.engine, seed, hear)
+    return heard
