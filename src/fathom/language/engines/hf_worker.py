@@ -87,14 +87,22 @@ class HFWorker:
     # the thread
 
     def _run(self) -> None:
-        while self._turn():
-            pass
-        for job in self._inbox:
-            job()
         error = EngineError("the engine was closed while this was running")
-        for choices in (*self._waiting, *(batch.choices for batch in self._batches)):
-            _fail(choices, error)
-        self._batches = []
+        try:
+            while self._turn():
+                pass
+        except BaseException as unexpected:
+            error = EngineError(f"the engine of transformers failed: {unexpected!r}")
+            raise
+        finally:
+            with self.lock:
+                self._closing = True
+            for job in self._inbox:
+                job()
+            for choices in (*self._waiting, *(batch.choices for batch in self._batches)):
+                _fail(choices, error)
+            self._waiting.clear()
+            self._batches = []
 
     def _turn(self) -> bool:
         """One step of each batch; False when the engine is closed."""
@@ -139,10 +147,16 @@ class HFWorker:
             if live[room:]:
                 waiting.insert(0, live[room:])
             if live:
-                self._batches.append(HFBatch(self._model, self.kept, live[:room], self._lookahead, limit=self._limit))
+                self._begin(live[:room])
         with self.lock:
             self._waiting.extendleft(reversed(waiting))
         _wake(late)
+
+    def _begin(self, choices: Sequence[HFChoice]) -> None:
+        try:
+            self._batches.append(HFBatch(self._model, self.kept, choices, self._lookahead, limit=self._limit))
+        except RuntimeError as error:
+            _fail(choices, _failure(error))
 
     def _soon(self, prompt: Sequence[int]) -> bool:
         """Whether a batch will shortly have read much more of a prompt than is kept now."""
