@@ -2,6 +2,7 @@
 
 python benchmarks/recursive_accuracy.py queens-8 sudoku-6 --width 20 --depths 8 16
 python benchmarks/recursive_accuracy.py runs/mine/checkpoint.safetensors --inputs 200
+python benchmarks/recursive_accuracy.py queens-8-trm --sigma 0.6 --split validation
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument(
         "--kind", choices=["all", "unique", "many"], default="all", help="inputs with one solution, or more"
     )
+    parser.add_argument("--sigma", type=float, help="noise at inference for a deterministic checkpoint (PTRM)")
+    parser.add_argument("--split", choices=["validation", "test"], default="test")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -42,7 +45,7 @@ def main() -> None:
     for name in options.checkpoints:
         checkpoint = load_checkpoint(find_checkpoint(name))
         task = open_task(checkpoint.task)
-        x = task.inputs("test")
+        x = task.inputs(options.split)
         solutions = task.count(x)
         if options.kind != "all":
             kept = (solutions == 1) == (options.kind == "unique")
@@ -50,8 +53,9 @@ def main() -> None:
         if options.inputs:
             stride = max(1, len(x) // options.inputs)
             x, solutions = x[::stride][: options.inputs], solutions[::stride][: options.inputs]
+        model = checkpoint.model if options.sigma is None else checkpoint.model.with_settings(noise=options.sigma)
         points = evaluate(
-            checkpoint.model,
+            model,
             task,
             x,
             depths=options.depths,

@@ -25,6 +25,9 @@ MEASURES = {
     "vote": "vote",
     "value": "value head (LPRM)",
     "halt": "halt head",
+    "disputed": "inputs whose samples disagree",
+    "disputed_vote": "vote, on those",
+    "disputed_value": "value head, on those",
     "verifier": "verifier (any sample right)",
 }
 
@@ -50,7 +53,7 @@ def table(points: Sequence[Point]) -> list[str]:
         "|---|" + "---|" * len(points),
     ]
     for name, words in MEASURES.items():
-        lines.append(f"| {words} | " + " | ".join(str(getattr(p, name)) for p in points) + " |")
+        lines.append(f"| {words} | " + " | ".join(str(getattr(p, name) or "-") for p in points) + " |")
     lines.append("| different answers an input | " + " | ".join(f"{p.distinct:.1f}" for p in points) + " |")
     return lines
 

@@ -26,14 +26,15 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("out", type=Path)
     parser.add_argument("--first-temperature", type=float)
-    parser.add_argument("--head-steps", type=int, default=1200)
+    parser.add_argument("--head-steps", type=int, default=600)
+    parser.add_argument("--head-rate", type=float, default=2e-3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     old = load_checkpoint(find_checkpoint(options.checkpoint))
     task = open_task(old.task)
     first = old.model.config.first_temperature if options.first_temperature is None else options.first_temperature
     model = old.model.with_settings(first_temperature=first)
-    config = replace(old.training, head_steps=options.head_steps, validation_inputs=256)
+    config = replace(old.training, head_steps=options.head_steps, head_rate=options.head_rate, validation_inputs=256)
     fit_heads(model, task, config, "cpu")
     metrics = {**validate(model, task, config, "cpu"), **calibrate(model, task, config, "cpu")}
     save_checkpoint(Checkpoint(old.task, model.eval(), config, old.step, metrics), options.out)

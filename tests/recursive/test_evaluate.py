@@ -43,3 +43,10 @@ def test_the_plane_is_ordered_and_the_same_for_one_seed(queens: Queens, model: R
     for point in points:
         assert point.verifier.value >= max(point.vote.value, point.value.value, point.halt.value)
         assert point.attainable.value >= point.coverage.value
+        # Where all samples agree, there is nothing to choose.
+        assert (point.disputed_vote is None) == (point.disputed_value is None) == (point.disputed == 0)
+        if point.disputed_vote is not None and point.disputed_value is not None:
+            lost = point.vote.value - point.value.value
+            lost_where_disputed = point.disputed_vote.value - point.disputed_value.value
+            assert abs(lost * 6 - lost_where_disputed * point.disputed) < 1e-9
+        assert point.width > 1 or point.disputed == 0

@@ -63,7 +63,23 @@ def test_first_steps_that_share_their_proposal_are_the_models_own(queens: Queens
     step = model.supervision_step(model.start(3), model.encode(x), noise if model.draws else None)
     answers = model.decode(step.state.h).argmax(-1)
     assert torch.equal(torch.stack(explorer.conclude(started)), answers)
-    torch.testing.assert_close(torch.tensor([t.value for t in started]), model.judge(step.state.h)[1].sigmoid())
+    torch.testing.assert_close(
+        torch.tensor([t.value for t in started]), model.judge(step.state.h, model.encode(x))[1].sigmoid()
+    )
+
+
+@pytest.mark.slow
+def test_compiled_steps_give_the_same_answers(queens: Queens, model: RecursiveModel) -> None:
+    boards = queens.inputs("test")[:3]
+    runs = []
+    for compiled in (False, True):
+        explorer = Explorer(model, compiled=compiled)
+        runs.append(explorer.run([explorer.pose(board) for board in boards], width=2, depth=3))
+    plain, quick = ([t for run in kind for t in run] for kind in runs)
+    assert [t.answer.tolist() for t in plain if t.answer is not None] == [
+        t.answer.tolist() for t in quick if t.answer is not None
+    ]
+    torch.testing.assert_close(torch.tensor([t.value for t in quick]), torch.tensor([t.value for t in plain]))
 
 
 def test_a_fork_shares_the_past_and_goes_its_own_way(queens: Queens, model: RecursiveModel) -> None:

@@ -28,7 +28,7 @@ def test_every_preset_takes_steps_of_unit_scale_and_decodes(preset: str, shape: 
         state = model.supervision_step(state, model.encode(x), model.noise(4)).state
     assert model.decode(state.h).shape == (4, shape.length, shape.symbols_out)
     assert 0.3 < state.h.pow(2).mean() < 4
-    assert all(logit.shape == (4,) for logit in model.judge(state.h))
+    assert all(logit.shape == (4,) for logit in model.judge(state.h, model.encode(x)))
 
 
 def test_parameters_of_sizes_grow_and_tiny_is_below_a_million() -> None:

@@ -74,6 +74,6 @@ def test_derived_operations_are_those_that_torch_counts(name: str) -> None:
     e = torch.zeros(1, *model.h0.shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         after = model.supervision_step(state, e, model.noise(1)).state
-        model.judge(after.h)
+        model.judge(after.h, e)
         model.decode(after.h)
     assert step_flops(model) == pytest.approx(counter.get_total_flops(), rel=0.03)

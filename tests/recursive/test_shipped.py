@@ -11,6 +11,7 @@ from fathom.recursive.checkpoint import load_checkpoint
 from fathom.recursive.evaluate import vote
 from fathom.recursive.explorer import Explorer
 from fathom.recursive.library import find_checkpoint, shipped
+from fathom.recursive.rollout import roll_out
 from fathom.recursive.tasks import open_task
 
 
@@ -39,6 +40,21 @@ def test_a_shipped_checkpoint_solves_fresh_puzzles_and_halts_early(name: str) ->
     ]
     assert task.valid(x, torch.stack(chosen)).float().mean() >= 0.8
     assert sum(t.depth for run in runs for t in run) / (5 * len(x)) < 12
+
+
+def test_the_heads_tell_a_right_board_from_one_that_is_right_for_another_input() -> None:
+    checkpoint = load_checkpoint(find_checkpoint("queens-8"))
+    task, model = open_task("queens-8"), checkpoint.model
+    x, _ = task.batch(48, torch.Generator().manual_seed(SystemRandom().randrange(2**31)))
+    *_, state = roll_out(model, x, 8, torch.Generator().manual_seed(0))
+    answers = model.decode(state.h).argmax(-1)
+    other = x.roll(1, 0)
+    right, still_right = task.valid(x, answers), task.valid(other, answers)
+    for own, foreign in zip(
+        model.judge(state.h, model.encode(x)), model.judge(state.h, model.encode(other)), strict=True
+    ):
+        assert own[right].median() > 2
+        assert foreign[~still_right].median() < 0
 
 
 def test_unconditional_sudoku_boards_are_valid_and_all_different() -> None:

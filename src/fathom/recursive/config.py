@@ -134,6 +134,8 @@ class TrainConfig:
     head_steps: int = 600
     """Steps of fitting the halt and value heads on prior roll-outs of the finished trunk."""
     head_rate: float = 2e-3
+    strangers: float = 0.35
+    """Share of the states that the heads are fitted to which are judged for another input than their own."""
     validate_every: int = 250
     validation_inputs: int = 128
     validation_samples: int = 4
@@ -145,7 +147,7 @@ class TrainConfig:
         for name in ("steps", "batch", "head_steps", "validate_every", "validation_inputs", "validation_samples"):
             if getattr(self, name) < 1:
                 raise LimitError(name, f"{name} of a training run must be at least 1, not {getattr(self, name)}")
-        for name in ("on_policy_share", "exploration", "balance", "decay_from", "floor", "ema"):
+        for name in ("on_policy_share", "exploration", "balance", "decay_from", "floor", "ema", "strangers"):
             if not 0 <= getattr(self, name) <= 1:
                 raise LimitError(name, f"{name} is a share between 0 and 1, not {getattr(self, name)}")
         for name in ("learning_rate", "head_rate", "clip", "warmup"):

@@ -53,6 +53,10 @@ class Point:
     vote: Estimate
     value: Estimate
     halt: Estimate
+    disputed: int
+    """Inputs whose samples do not all give one answer: where it matters how one is chosen."""
+    disputed_vote: Estimate | None
+    disputed_value: Estimate | None
     verifier: Estimate
     """Whether any answer is right: selection by the task's own constraints, and the oracle's bound where those are the
     truth.
@@ -115,17 +119,22 @@ def evaluate(
 def _point(
     depth: int, width: int, keys: list[list[bytes]], right: Tensor, halts: Tensor, values: Tensor, solutions: Tensor
 ) -> Point:
-    inputs, found, distinct, voted = len(keys), [], 0, 0
+    inputs, found, distinct, voted = len(keys), [], [], []
     for row, good, value in zip(keys, right.tolist(), values.tolist(), strict=True):
         found.append(len({key for key, ok in zip(row[:width], good, strict=False) if ok}))
-        distinct += len(set(row[:width]))
-        voted += good[vote(row[:width], value[:width])]
+        distinct.append(len(set(row[:width])))
+        voted.append(good[vote(row[:width], value[:width])])
     right, halts, values = right[:, :width], halts[:, :width], values[:, :width]
-    discovered = torch.tensor(found)
+    discovered, disputed = torch.tensor(found), torch.tensor(distinct) > 1
 
-    def chosen(scores: Tensor) -> Estimate:
-        return wilson(int(right.gather(1, scores.argmax(-1, keepdim=True)).sum()), inputs)
+    def chosen(scores: Tensor) -> Tensor:
+        return right.gather(1, scores.argmax(-1, keepdim=True))[:, 0]
 
+    def share(good: Tensor) -> Estimate:
+        return wilson(int(good.sum()), len(good))
+
+    by_vote, by_value = torch.tensor(voted), chosen(values)
+    any_disputed = bool(disputed.any())
     return Point(
         depth=depth,
         width=width,
@@ -133,9 +142,12 @@ def _point(
         accuracy=bootstrap(right.float().mean(-1)),
         coverage=bootstrap(discovered / solutions.clamp(min=1)),
         attainable=bootstrap(discovered / solutions.clamp(1, width)),
-        distinct=distinct / inputs,
-        vote=wilson(voted, inputs),
-        value=chosen(values),
-        halt=chosen(halts),
-        verifier=wilson(int(right.any(-1).sum()), inputs),
+        distinct=sum(distinct) / inputs,
+        vote=share(by_vote),
+        value=share(by_value),
+        halt=share(chosen(halts)),
+        disputed=int(disputed.sum()),
+        disputed_vote=share(by_vote[disputed]) if any_disputed else None,
+        disputed_value=share(by_value[disputed]) if any_disputed else None,
+        verifier=share(right.any(-1)),
     )

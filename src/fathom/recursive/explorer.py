@@ -159,14 +159,16 @@ class Explorer:
         if begins:
             state = self._first_steps(wave, noise)
         else:
-            e = torch.stack([self._problems[t.problem].encoded for t in wave])
-            state = self._step(Latent(self._h[slots], self._l[slots]), e, noise).state
+            state = self._step(Latent(self._h[slots], self._l[slots]), self._encoded(wave), noise).state
         self._h[slots], self._l[slots] = state
         for trajectory in wave:
             trajectory.depth += 1
         self._footprints.record(slots.cpu(), torch.tensor([t.depth for t in wave]), state.h)
         if judge:
             self._judge(wave, state.h)
+
+    def _encoded(self, wave: Sequence[Trajectory]) -> Tensor:
+        return torch.stack([self._problems[t.problem].encoded for t in wave])
 
     def _noise(self, wave: Sequence[Trajectory]) -> Tensor | None:
         model = self.model
@@ -263,7 +265,7 @@ class Explorer:
             self.drop(trajectory)
 
     def _judge(self, wave: Sequence[Trajectory], h: Tensor) -> None:
-        halts, values = (logit.sigmoid().tolist() for logit in self.model.judge(h))
+        halts, values = (logit.sigmoid().tolist() for logit in self.model.judge(h, self._encoded(wave)))
         for trajectory, halt, value in zip(wave, halts, values, strict=True):
             trajectory.halt, trajectory.value = halt, value
 

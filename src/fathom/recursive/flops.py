@@ -22,7 +22,9 @@ def step_flops(model: RecursiveModel) -> float:
     if config.two_level:
         refined = config.inner * _blocks(model.high if model.low is None else model.low, places)
     drawn = 2.0 * _weights(model.prior) * places * model.draws if config.stochastic else 0.0
-    judged = _blocks([model.heads.block], places) + 2.0 * _weights(model.heads.out)
+    judged = _blocks([model.heads.block], places) + 2.0 * (
+        _weights(model.heads.compare) * places + _weights(model.heads.out)
+    )
     decoded = 2.0 * _weights(model.out) * model.shape.length
     return config.transitions * (refined + high) + drawn + judged + decoded
 

@@ -2,8 +2,8 @@
 halt.
 
 Both heads read prior roll-outs, which is what they will judge. The halt head learns whether the answer decoded now is
-right, the value head (GRAM's latent process reward model) whether the trajectory's last answer will be. A threshold of
-0.5 halts too early by far, so each checkpoint gets its own, from the validation split.
+right, the value head (GRAM's latent process reward model) whether the trajectory's last answer will be, wherever it
+ends. A threshold of 0.5 halts too early by far, so each checkpoint gets its own, from the validation split.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from fathom.recursive.tasks.base import Task
 __all__ = ["HeadFitting", "calibrate", "fit_heads"]
 
 UPDATES_PER_ROLL_OUT = 12
-STATES_PER_UPDATE = 4
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.993, 0.996, 0.998, 0.999)
 TOLERATED_LOSS = 0.005
 
@@ -53,22 +52,39 @@ class HeadFitting:
         depth = 2 * self.model.config.supervision
         x = self.task.batch(self.config.batch, self.data)[0].to(self.device)
         states = [state.h for state in roll_out(self.model, x, depth, self.noise)]
-        right = [self.task.valid(x, self.model.decode(h).argmax(-1)) for h in states]
+        answers = [self.model.decode(h).argmax(-1) for h in states]
+        right = torch.stack([self.task.valid(x, answer) for answer in answers])
         self.model.heads.requires_grad_(True)
         for _ in range(min(UPDATES_PER_ROLL_OUT, self.config.head_steps - self.updates)):
-            self._update(states, right)
+            # One state of an early depth, where right and wrong answers are both common, and one of any.
+            early, later = (
+                int(torch.randint(limit, (1,), generator=self.data)) for limit in (max(2, depth // 4), depth)
+            )
+            asked = [self._asked(x, answers, right, at) for at in (early, later)]
+            self._update(
+                torch.cat([states[early], states[later]]), *(torch.cat(part) for part in zip(*asked, strict=True))
+            )
             self.updates += 1
         self.model.heads.requires_grad_(False)
 
-    def _update(self, states: list[Tensor], right: list[Tensor]) -> None:
+    def _asked(self, x: Tensor, answers: list[Tensor], right: Tensor, at: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The inputs that the states at depth ``at`` are judged for, whether their answers are right, and whether they
+        will be where the roll-out ends: at any depth from here, for any may be the last.
+
+        A share of the states is judged for another's input. Their boards are often flawless and do not answer it, which
+        is how the wrong answers of a trained model look too, and those are rare.
+        """
+        end = at + int(torch.randint(len(answers) - at, (1,), generator=self.data))
+        strangers = int(self.config.strangers * len(x))
+        shift = 1 + int(torch.randint(max(1, len(x) - 1), (1,), generator=self.data))
+        asked = torch.cat((x.roll(shift, 0)[:strangers], x[strangers:]))
+        now = self.task.valid(asked, answers[at])
+        return asked, now, torch.cat((now[:strangers], right[end, strangers:]))
+
+    def _update(self, h: Tensor, x: Tensor, now: Tensor, finally_: Tensor) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.head_rate * (1 - self.updates / self.config.head_steps)
-        # Half of the states are early ones, where right and wrong answers are both common.
-        early = torch.randperm(max(2, len(states) // 4), generator=self.data)[: STATES_PER_UPDATE // 2]
-        any_depth = torch.randperm(len(states), generator=self.data)[: STATES_PER_UPDATE // 2]
-        chosen = torch.cat((early, any_depth)).tolist()
-        halt, value = self.model.judge(torch.cat([states[i] for i in chosen]))
-        now, finally_ = torch.cat([right[i] for i in chosen]), right[-1].repeat(len(chosen))
+        halt, value = self.model.judge(h, self.model.encode(x))
         loss = (halt_loss(halt, now) + value_loss(value, finally_)).mean()
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)

@@ -78,17 +78,23 @@ class _Guidance(nn.Module):
 
 
 class _Heads(nn.Module):
-    """Halt and value (LPRM) logits from a state: one block, pooled over positions by mean and maximum."""
+    """Halt and value (LPRM) logits from a state and its input.
+
+    One block reads h, pooled over positions by mean and maximum. Beside it each position is compared with its input: an
+    answer that leaves out what was given may be flawless otherwise.
+    """
 
     def __init__(self, config: ModelConfig, length: int) -> None:
         super().__init__()
         self.block = Block(config, length)
-        self.out = Linear(2 * config.width, 2, bias=True)
+        self.compare = SwiGLU(2 * config.width, config.width, config.width)
+        self.out = Linear(3 * config.width, 2, bias=True)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.block(h)
-        halt, value = self.out(torch.cat((features.mean(1), features.amax(1)), -1)).float().unbind(-1)
+    def forward(self, h: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+        features, compared = self.block(h), self.compare(torch.cat((h, e), -1))
+        pooled = torch.cat((features.mean(1), features.amax(1), compared.amax(1)), -1)
+        halt, value = self.out(pooled).float().unbind(-1)
         return halt, value
 
 
@@ -224,11 +230,11 @@ class RecursiveModel(nn.Module):
         """Logits of the answer, (B, L, symbols_out), from h."""
         return self.out(h[:, self.config.registers :]).float()  # type: ignore[no-any-return]
 
-    def judge(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, (B,) each: that the answer now decoded is right (halt), and that the trajectory will end right
-        (value).
+    def judge(self, h: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, (B,) each: that the answer now decoded from ``h`` is right (halt), and that the trajectory will end
+        right (value).
         """
-        halt, value = self.heads(h)
+        halt, value = self.heads(h, e)
         return halt, value
 
 

@@ -28,7 +28,7 @@ def roll_out(model: RecursiveModel, x: Tensor, depth: int, generator: torch.Gene
 
 @torch.no_grad()
 def trajectories(
-    model: RecursiveModel, x: Tensor, *, depths: tuple[int, ...], width: int, seed: int, rows: int = 512
+    model: RecursiveModel, x: Tensor, *, depths: tuple[int, ...], width: int, seed: int, rows: int = 64
 ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
     """Answers (N, width, L), halt and value probabilities (N, width) each, of ``width`` trajectories an input at every
     depth asked for.
@@ -40,7 +40,7 @@ def trajectories(
     for part in torch.split(x.repeat_interleave(width, 0), rows):
         for depth, state in enumerate(roll_out(model, part, max(depths), generator), 1):
             if depth in kept:
-                halt, value = model.judge(state.h)
+                halt, value = model.judge(state.h, model.encode(part))
                 kept[depth].append((model.decode(state.h).argmax(-1), halt.sigmoid(), value.sigmoid()))
     return {depth: _gather(parts, len(x), width) for depth, parts in kept.items()}
 

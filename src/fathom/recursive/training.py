@@ -86,7 +86,7 @@ class Trainer:
             rolled_out = Latent(step.proposal + step.prior.sample(None if noise is None else noise[-1]), step.state.l)
         halt = torch.zeros_like(reconstruction)
         if config.halt_weight:
-            halt = model.judge(step.state.h)[0]
+            halt = model.judge(step.state.h, e)[0]
             valid = self.task.valid(x, model.decode(step.state.h).argmax(-1)).detach()
             loss = loss + config.halt_weight * halt_loss(halt, valid)
         return _Outcome(loss.mean(), reconstruction, divergence, halt, step.state.detach(), rolled_out.detach())

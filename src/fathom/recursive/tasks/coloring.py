@@ -32,7 +32,15 @@ class Coloring(EnumeratedTask):
     def __init__(self, n: int = 8, edge_probability: float = 0.5) -> None:
         self.name, self.n, self.edge_probability = f"coloring-{n}", n, edge_probability
         self.shape = Shape(length=n, symbols_in=2, symbols_out=3, fields=n)
-        self.defaults = {"mixing": "attention", "beta": 1.0, "on_policy_share": 0.9, "learning_rate": 2e-3}
+        # A clash is a matter of two vertices: the heads compare a vertex with its own input alone, and strangers would
+        # only confuse them.
+        self.defaults = {
+            "mixing": "attention",
+            "beta": 1.0,
+            "on_policy_share": 0.9,
+            "learning_rate": 2e-3,
+            "strangers": 0.0,
+        }
         self.answers = _canonical_colorings(n)
         self.pairs = torch.tensor(list(combinations(range(n), 2)))
         first, second = self.pairs.unbind(1)
