@@ -67,7 +67,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ("within", "whithin", 15, "whithin"),
         ("sure=0.99", "sure=7", 18, "sure"),
         ('name = "alice"', "name = 7", 21, "name"),
-        ("000", "zzz", 22, "sha256"),
+        ("00000000", "zzzzzzzz", 22, "sha256"),
         ("tokens_per_minute", "tokens_a_minute", 23, "tokens_a_minute"),
     ],
 )

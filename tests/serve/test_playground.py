@@ -92,8 +92,8 @@ async def test_stopping_cancels_what_the_upstream_does(page: Page, upstream: Ups
 @pytest.mark.slow
 async def test_everything_that_can_be_used_has_a_name(page: Page) -> None:
     unnamed = await page.evaluate(
-        "[...document.querySelectorAll('input, select, textarea, button')].filter(e => !e.labels?.length && !e.textContent)"
-        ".map(e => e.id)"
+        "[...document.querySelectorAll('input, select, textarea, button')]"
+        ".filter(e => !e.labels?.length && !e.textContent).map(e => e.id)"
     )
     assert unnamed == []
 
@@ -112,10 +112,11 @@ async def test_a_watched_run_tells_every_text_as_it_grows(house: House, upstream
 
     upstream.tokens, upstream.step, upstream.many = votes, 0.1, 1
     body = {"model": "m", "messages": ASKED, "seed": 1, "fathom": {"strategy": "vote(stop=never)", "width": 3}}
-    events = []
-    async with aiohttp.ClientSession() as session:
-        async with session.post(house.url + "/v1/fathom/stream", json=body) as reply:
-            raw = await reply.text()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(house.url + "/v1/fathom/stream", json=body) as reply,
+    ):
+        raw = await reply.text()
     events = [msgspec.json.decode(line[6:]) for line in raw.splitlines() if line.startswith("data: ")]
     assert [events[0]["type"], events[-1]["type"]] == ["begin", "end"]
     grown: dict[str, str] = {}

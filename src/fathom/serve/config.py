@@ -200,8 +200,8 @@ class _Wrong(UsageError):
         self.path = path
 
 
-_AT = re.compile(r" - at `\$?(?P<path>[^`]*)`$")
-_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+_AT = re.compile(r" - at (?:`key` in )?`\$?(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`|enum value '([^']*)' - at `key`")
 
 
 def _convert(data: Any, type_: type[T], path: Path_) -> T:
@@ -213,7 +213,7 @@ def _convert(data: Any, type_: type[T], path: Path_) -> T:
         steps = re.findall(r"[\w-]+|\.\.\.", at["path"]) if at else []
         inner = [int(step) if step.isdigit() else step for step in steps]
         unknown = _UNKNOWN.search(said)
-        where: Path_ = (*path, *inner, *([unknown[1]] if unknown else []))
+        where: Path_ = (*path, *inner, *([unknown[1] or unknown[2]] if unknown else []))
         name = ".".join("*" if step == "..." else str(step) for step in where)
         raise _Wrong(f"{name}: {_AT.sub('', said)}", where) from None
 

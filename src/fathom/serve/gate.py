@@ -71,8 +71,10 @@ class Gate:
             raise
 
     def _forget(self, client: Client, turn: asyncio.Future[None]) -> None:
+        turns = self._turns.get(client, deque())
+        if turn not in turns:
+            return
         self.waiting -= 1
-        turns = self._turns[client]
         turns.remove(turn)
         if not turns:
             del self._turns[client]
@@ -85,5 +87,6 @@ class Gate:
             if turns:
                 self._turns[client] = turns  # at the end: the others come first
             self.waiting -= 1
-            self.running += 1
-            turn.set_result(None)
+            if not turn.done():  # else whoever waited is leaving at this very moment
+                self.running += 1
+                turn.set_result(None)
