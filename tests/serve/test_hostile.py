@@ -1,0 +1,124 @@
+"""Whatever is sent, the gateway says what is wrong with it and lives on: no 5xx."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from upstreams import Upstream
+
+from fathom.serve.openapi import document
+
+SERVE = [sys.executable, "-c", "from fathom.cli import main; main()", "serve", "--port", "0"]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A gateway in a process of its own."""
+    with Upstream() as upstream, Running(upstream) as (process, address):
+        yield address
+        assert process.poll() is None
+
+
+class Running:
+    """``fathom serve`` in front of an upstream: the process, and where it listens."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.command = [*SERVE, "--model", f"openai:m@{upstream.url}"]
+
+    def __enter__(self) -> tuple[subprocess.Popen[str], str]:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        return self.process, self.process.stdout.readline().split()[-1]
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def post(url: str, body: bytes, path: str = "/v1/chat/completions") -> tuple[int, bytes]:
+    async def send() -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        async with aiohttp.ClientSession() as session, session.post(url + path, data=body, headers=headers) as reply:
+            return reply.status, await reply.read()
+
+    return asyncio.run(send())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("n", "stop", "seed", "temperature", "tools", "logprobs", "stream", "fathom", "messages", "reasoning_effort")
+bounded = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@bounded
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
+def test_any_json_in_any_field(url: str, fields: dict[str, Any]) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
+    status, reply = post(url, msgspec.json.encode(body))
+    assert status < 500, reply
+
+
+@bounded
+@given(st.binary(max_size=200) | JSON.map(msgspec.json.encode))
+def test_any_bytes(url: str, body: bytes) -> None:
+    status, reply = post(url, body)
+    assert 400 <= status < 500
+    assert msgspec.json.decode(reply)["error"]["message"]
+
+
+@bounded
+@given(st.sampled_from(["strategy", "verify"]), st.text(alphabet="abevot-(),=[]|\"' 19", max_size=30))
+def test_any_spec(url: str, field: str, spec: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "fathom": {field: spec, "width": 1}}
+    status, reply = post(url, msgspec.json.encode(body))
+    assert status < 500, reply
+
+
+def test_deep_nesting_and_large_bodies(url: str) -> None:
+    assert post(url, b"[" * 100_000)[0] == 400
+    assert post(url, b" " * (3 << 20))[0] == 413
+    assert post(url, b'{"model": "m", "messages": [{"role": "user", "content": "\xff"}]}')[0] == 400
+
+
+@pytest.mark.slow
+def test_what_the_openapi_document_allows_is_answered(url: str) -> None:
+    schema = schemathesis.openapi.from_dict(msgspec.json.decode(document()))
+
+    @bounded
+    @given(case=schema["/v1/chat/completions"]["POST"].as_strategy())
+    def send(case: schemathesis.Case) -> None:
+        case.call_and_validate(base_url=url, checks=[not_a_server_error])
+
+    send()
+
+
+@pytest.mark.slow
+def test_sigterm_lets_what_runs_come_to_its_end() -> None:
+    with Upstream(delay=1.0) as upstream, Running(upstream) as (process, url):
+
+        async def scenario() -> tuple[int, int]:
+            body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+            async with aiohttp.ClientSession() as session:
+                asked = asyncio.create_task(session.post(url + "/v1/chat/completions", json=body))
+                await asyncio.sleep(0.5)
+                process.send_signal(signal.SIGTERM)
+                reply = await asked
+                await reply.read()
+                return reply.status, await asyncio.to_thread(process.wait, 20)
+
+        assert asyncio.run(scenario()) == (200, 0)
