@@ -188,3 +188,9 @@ async def test_what_the_engine_lacks_is_refused_before_anything_is_spent(scripte
 def test_options_that_make_no_sense_are_refused(options: str) -> None:
     with pytest.raises(SpecError):
         STRATEGIES.build(f"vote({options})")
+
+
+@pytest.mark.parametrize("spec", ["vote", "vote(width=16, confidence=tail)", "vote(confidence=bottom, keep=0.1)"])
+def test_it_is_written_as_it_is_read(spec: str) -> None:
+    assert str(STRATEGIES.build(spec)) == spec
+    assert STRATEGIES.build("vote(confidence=none)") == STRATEGIES.build("vote")

@@ -52,10 +52,10 @@ class Vote(Strategy):
         "leader is likely the true mode, against the runner-up or against all), certain, never",
     )
     sure: float = option(0.95, "how sure the rule must be")
-    confidence: Literal["none"] | Stretch = option(
-        "none",
+    confidence: Stretch | None = option(
+        None,
         "weigh votes by how sure the model was: mean (of all tokens), tail, group (the least sure stretch), bottom "
-        "(the least sure tenth of all stretches); none: one vote each",
+        "(the least sure tenth of all stretches); default: one vote each",
     )
     window: int = option(64, "tokens of a stretch and of the tail, with confidence (the paper: 2048)")
     keep: float = option(0.9, "the share of warm-up samples whose least sure stretch the later ones must reach")
@@ -72,16 +72,16 @@ class Vote(Strategy):
                 raise SpecError(f"vote({name}=…) must be at least {least}, not {value!r}")
         if not 0 < self.keep <= 1:
             raise SpecError(f"vote(keep=…) must lie above 0 and be at most 1, not {self.keep!r}")
-        if self.confidence != "none" and self.stop == "certain":
-            raise SpecError("vote(stop=certain) goes with confidence=none: nobody knows what a later vote may weigh")
+        if self.confidence is not None and self.stop == "certain":
+            raise SpecError("vote(stop=certain) goes with no confidence: nobody knows what a later vote may weigh")
 
     @property
     def required(self) -> frozenset[Capability]:
-        return frozenset() if self.confidence == "none" else frozenset({Capability.TOP_LOGPROBS})
+        return frozenset() if self.confidence is None else frozenset({Capability.TOP_LOGPROBS})
 
     def begin(self, terms: Terms) -> VoteSearch:
         depth = self.depth if self.depth is not None else terms.depth
-        search = VoteSearch if self.confidence == "none" else ConfidentVoteSearch
+        search = VoteSearch if self.confidence is None else ConfidentVoteSearch
         return search(self, agreed_width(self.width, terms), depth).take(terms.drafts)
 
 
@@ -180,7 +180,7 @@ class ConfidentVoteSearch(VoteSearch):
     def _confidence(self, trajectory: Trajectory, of: Stretch | None = None) -> float | None:
         values = confidences(trajectory.top_logprobs)
         measure = of or self.said.confidence
-        return over(values, measure, self.said.window) if values and measure != "none" else None
+        return over(values, measure, self.said.window) if values and measure is not None else None
 
     def _weight(self, trajectory: Trajectory) -> float:
         """1 in the warm-up, and for what came without log-probabilities."""
