@@ -120,10 +120,12 @@ class _Costs:
                 del self._known[rows]
 
     def ratio(self, rows: int) -> float:
-        """The cost in plain steps: measured, else in proportion between what is known, else hopefully little."""
+        """The cost in plain steps: measured here, or before; else in proportion between what is known, beyond that
+        hopefully no more.
+        """
         if rows in self._known:
             return statistics.median(self._known[rows])
-        if self.prior is not None and not self._known:
+        if self.prior is not None:
             return self.prior(rows)
         points = sorted({1: 1.0, **{r: statistics.median(samples) for r, samples in self._known.items()}}.items())
         for (low, less), (high, more) in itertools.pairwise(points):
@@ -222,8 +224,9 @@ class DraftControl:
             self._forget()
         if costs.plain is None:
             return
-        time = min(seconds / costs.plain, 2 * costs.worst(1 + drafted) if drafted else 1.0)  # what is more was no step
-        self._account += _TAX * time - (time - made if drafted else 0.0)
+        most = 2 * costs.worst(1 + drafted) if drafted else 1.0  # what is more than that was something else
+        took = min(seconds / costs.plain, most)
+        self._account += _TAX * took - (took - made if drafted else 0.0)
         self._account = min(self._account, _CREDIT)
         if self._steps == _WARM:
             self._account = min(self._account, 0.0)
