@@ -126,6 +126,7 @@ class Search(ABC):
     """
 
     judge: Verifier | None = None
+
     def __init__(self) -> None:
         self.trajectories: dict[int, Trajectory] = {}
         self.stopped: StopReason | None = None
