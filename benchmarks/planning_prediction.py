@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from planning_auto import question
 from resumable import kept
 
 import fathom
-from fathom import Budget, Meter, Problem
+from fathom import Meter, Problem
 from fathom.models import open_model
 from fathom.planning.outlook import survey
 from fathom.reasoner import Reasoner
@@ -35,29 +34,26 @@ RUNS = (
 )
 
 
-async def measure(
-    model: Reasoner, text: str, seed: int, clock: Callable[[], float] | None = None
-) -> list[dict[str, Any]]:
+async def measure(model: Reasoner, text: str, seed: int) -> list[dict[str, Any]]:
     """Predicted and real seconds of every run on one question."""
     rows = []
     for strategy, width, depth in RUNS:
-        meter = Meter(Budget(), clock=clock)
+        meter = Meter()
         session = await model.open(Problem.of(text), meter, seed=seed)
         (candidate,) = survey(session, meter).candidates.values()
         await session.aclose()
         wave = min(width, candidate.cost.costs.room or width)
         predicted = candidate.cost.predict(width, depth, wave).seconds
-        meter = Meter(Budget(), clock=clock)
-        result = await fathom.asolve(model, text, strategy=strategy, budget=meter, seed=seed)
+        result = await fathom.asolve(model, text, strategy=strategy, seed=seed)
         real = result.receipt.spent.seconds
         rows.append({"question": text, "strategy": strategy, "predicted": predicted, "real": real})
     return rows
 
 
 async def simulate(questions: int) -> list[dict[str, Any]]:
-    model, clock = simulated.model(), asyncio.get_running_loop().time
+    model = simulated.model()
     await model.prepare()
-    found = [await measure(model, f"question {number}", 1000 * number, clock) for number in range(questions)]
+    found = [await measure(model, f"question {number}", 1000 * number) for number in range(questions)]
     return [row for rows in found for row in rows]
 
 

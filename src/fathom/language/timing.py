@@ -101,7 +101,7 @@ class Timing:
             traits.model,
             traits.version,
             traits.parameters,
-            unit_seconds=pace.step_seconds if pace else {},
+            unit_seconds={width: self.step(pace, width) for width in pace.step_seconds} if pace else {},
             read_seconds=self.unread * pace.read_seconds if pace else 0.0,
             depth=self.usual_depth,
             most_depth=DEFAULT_DEPTH,
