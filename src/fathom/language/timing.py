@@ -57,7 +57,7 @@ class Timing:
         self.habits.call_seconds += LEARNING * (seconds - self.habits.call_seconds)
 
     def stepped(self, width: int, seconds: float) -> None:
-        """A step in which so many choices advanced took so long: the machine may be busier than when it was measured."""
+        """A step of so many choices took so long: the machine may be busier than when it was measured."""
         if self.pace is not None:
             seen = min(max(seconds / self.pace.step(width), LEAST_DRAG), MOST_DRAG)
             self.habits.drag += LEARNING * (seen - self.habits.drag)
