@@ -220,7 +220,7 @@ def test_it_plans_again_from_the_time_that_was_really_taken() -> None:
 
 
 def test_little_time_starts_all_that_fits_at_once_and_much_time_waits_for_agreement() -> None:
-    hurried, patient = timed(3.5, width=8), timed(500.0, width=8)
+    hurried, patient = timed(3.1, width=8), timed(500.0, width=8)
     assert started(hurried.ask(16)) > started(patient.ask(16))
 
 

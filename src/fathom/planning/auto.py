@@ -141,19 +141,21 @@ class AutoSearch(Search):
                 costs = replace(costs, depth=statistics.fmean([told.cost.costs.depth, *stage.lengths]))
         return replace(told, cost=CostModel(costs, drag))
 
-    def _plan(self, members: Sequence[int]) -> Plan:
+    def _plan(self, members: Sequence[int], room: int) -> Plan:
         candidates = [self._candidate(member) for member in members]
-        found = plan(candidates, self.limits, selection=self.said.selection, worth=self.said.worth)
+        said = self.said
+        found = plan(candidates, self.limits, selection=said.selection, room=max(1, room), worth=said.worth)
         return replace(found, choice=replace(found.choice, member=members[found.choice.member]))
 
-    def _begin(self) -> None:
+    def _begin(self, room: int) -> None:
+        """Plan, for so many samples at a time as there is room for now."""
         members = sorted(self.outlook.candidates)
         if self.stages:
             members = [m for m in members if m > self.now.member] or [self.now.member]
-            found = self._plan(members)
-            self._start(found.choice if found.fits else self._plan([self.now.member]).choice)
+            found = self._plan(members, room)
+            self._start(found.choice if found.fits else self._plan([self.now.member], room).choice)
             return
-        best = self._plan(members).choice
+        best = self._plan(members, room).choice
         candidates = {member: self._candidate(member) for member in members}
         voting = self.said.judge is None and best.strategy.partition("(")[0] in ("vote", "direct")
         first = probe(candidates, best, self.limits, worth=self.said.worth) if voting and len(members) > 1 else None
@@ -189,7 +191,7 @@ class AutoSearch(Search):
         if (not self.stages or self._climbs) and not self.winding_down:
             if late := tuple(id for id in self._stage_of if id not in self.trajectories):
                 actions.append(Drop(late))
-            self._begin()
+            self._begin(room)
             self._climbs = False
         if not self.stages:
             return ()

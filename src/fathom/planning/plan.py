@@ -127,7 +127,9 @@ class _Shape:
         return next((wave for wave in waves if predict(self.width, self.depth, wave).within(kept)), None)
 
     def _waves(self, room: int | None, hurries: bool) -> Iterable[int]:
-        most = min(self.width, room or self.width)
+        most = (
+            self.width if self.depth == 0 else min(self.width, room or self.width)
+        )  # what states its answer grows not
         if hurries:
             return (most, *(w for w in reversed(_WIDTHS) if w < most))  # who knows how long it takes waits for nothing
         patient = min(most, _PATIENT)
