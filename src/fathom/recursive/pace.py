@@ -1,8 +1,9 @@
 """How long a supervision step takes, as a function of how many trajectories take it together: measured when a model is
 opened, and learned on from every step.
 
-A step is a fixed cost and so much more a trajectory; where real steps depart from that line, the median of how far is
-kept for each size, so that a step during which the machine did something else teaches nothing. What is planned with
+A step is a fixed cost and so much more a trajectory. What it took is remembered for each size, as a median, so that a
+step during which the machine did something else teaches nothing; sizes not seen yet are taken to be late by as much as
+others were, since on a busy machine it is the waiting that takes long, whatever the width. What is planned with
 (:meth:`Pace.step`) is the usual time, what is held back for a step under way (:meth:`Pace.late`) is that of a slow one.
 """
 
@@ -16,8 +17,9 @@ __all__ = ["Pace"]
 REMEMBERED = 9
 """Steps of a size whose median counts."""
 RECENT = 64
-"""Steps of any size, of which the second slowest counts as slow."""
-LATE = (1.5, 4.0)
+SLOW = 6
+"""Of so many recent steps, which one from the slowest counts as slow."""
+LATE = (1.25, 3.0)
 """Bounds on how much longer than usual a slow step is taken to be."""
 
 
@@ -28,17 +30,19 @@ class Pace:
         """From the seconds of a step of one trajectory, and of ``rows`` of them."""
         self._each = max(0.0, (together - alone) / (rows - 1))
         self._base = max(1e-6, alone - self._each)
-        self._seen: dict[int, deque[float]] = {}
-        self._departure: dict[int, float] = {}
-        self._recent: deque[float] = deque([1.0], maxlen=RECENT)
+        self._seen: dict[int, deque[float]] = {}  # seconds beyond the quiet machine's, by size
+        self._usual: dict[int, float] = {}
+        self._recent: deque[float] = deque([1.5] * SLOW, maxlen=RECENT)
+        self._delays: deque[float] = deque([0.0], maxlen=REMEMBERED)
 
     def saw(self, rows: int, seconds: float) -> None:
         """A step of so many trajectories took so long."""
         self._recent.append(seconds / self.step(rows))
-        size = rows.bit_length()
-        seen = self._seen.setdefault(size, deque([self._overall] * (REMEMBERED // 2), maxlen=REMEMBERED))
-        seen.append(seconds / self.quiet(rows))
-        self._departure[size] = median(seen)
+        size, delay = rows.bit_length(), seconds - self.quiet(rows)
+        seen = self._seen.setdefault(size, deque([median(self._delays)] * (REMEMBERED // 2), maxlen=REMEMBERED))
+        seen.append(delay)
+        self._usual[size] = median(seen)
+        self._delays.append(delay)
 
     def quiet(self, rows: int) -> float:
         """Seconds that a step of so many takes on the machine as it was when the model was opened."""
@@ -46,11 +50,12 @@ class Pace:
 
     def step(self, rows: int) -> float:
         """Seconds that a step of so many trajectories usually takes."""
-        return self.quiet(rows) * self._departure.get(rows.bit_length(), self._overall)
+        delay = self._usual.get(rows.bit_length())
+        return max(0.25 * self.quiet(rows), self.quiet(rows) + (median(self._delays) if delay is None else delay))
 
     def late(self, rows: int) -> float:
         """Seconds that it takes at worst, between bounds."""
-        slow = sorted(self._recent)[-2:][0]
+        slow = sorted(self._recent)[-SLOW]
         return self.step(rows) * min(LATE[1], max(LATE[0], slow))
 
     def widest(self, seconds: float, most: int) -> int:
@@ -61,9 +66,3 @@ class Pace:
         while 2 * rows <= most and self.step(2 * rows) <= seconds:
             rows *= 2
         return rows
-
-    @property
-    def _overall(self) -> float:
-        """The mean departure, for sizes not seen yet."""
-        known = self._departure.values()
-        return sum(known) / len(known) if known else 1.0

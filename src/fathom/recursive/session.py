@@ -92,7 +92,8 @@ class RecursiveSession:
         )
 
     def room(self, meter: Meter) -> int:
-        """As many as step together in a tick, and could still go twice as deep as usual in the time that is left.
+        """As many as step together in a tick, and could still go twice as deep as usual in the time that is left; or as
+        cost hardly more than one alone.
 
         Once something has ended, none is started that has no prospect of getting half as far as usual.
         """
@@ -104,8 +105,8 @@ class RecursiveSession:
             return WAVE
         if self._stepper.ended and pace.late(1) + 0.5 * depth * pace.step(1) > left:
             return 0
-        rows = self.habits.tick()
-        while rows > 1 and pace.late(rows) + 2 * depth * pace.step(rows) > left:
+        rows, cheap = self.habits.tick(), self.habits.cheap()
+        while rows > cheap and pace.late(rows) + 2 * depth * pace.step(rows) > left:
             rows //= 2
         return rows
 

@@ -27,6 +27,8 @@ WAVE = 128
 """Trajectories that step together at most."""
 TICK = 0.02
 """Seconds that a step should take at most where there is a deadline."""
+CHEAP = 1.5
+"""How much longer a step may take than that of one trajectory, for width to be had in passing."""
 SETTLING = Settling()
 
 Validity = Callable[[Sequence[Latent]], Sequence[bool | None]]
@@ -53,7 +55,11 @@ class Habits:
 
     def tick(self) -> int:
         """How many trajectories step together where there is a deadline."""
-        return self.pace.widest(TICK, WAVE)
+        return max(self.cheap(), self.pace.widest(TICK, WAVE))
+
+    def cheap(self) -> int:
+        """How many take hardly longer than one alone."""
+        return self.pace.widest(CHEAP * self.pace.step(1), WAVE)
 
 
 @dataclass(eq=False)
