@@ -52,9 +52,8 @@ async def measure(requests: int, clients: int) -> None:
             await asyncio.gather(*map(one, range(requests)))
             await asyncio.sleep(0.5)
             print(f"{requests} requests: {dict(sorted(ends.items()))}; the longest took {longest:.3f} s of 1 s")
-            print(
-                f"tasks, descriptors, MiB at most: before {before}, after {left()}; running {server.gateway.gate.running}"
-            )
+            running = server.gateway.gate.running
+            print(f"tasks, descriptors, MiB at most: before {before}, after {left()}; running {running}")
 
 
 def left() -> tuple[int, int, int]:

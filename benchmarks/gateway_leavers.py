@@ -51,9 +51,8 @@ async def measure(times: int) -> None:
             await asyncio.sleep(0.2)
             after = len(os.listdir("/dev/fd")), len(asyncio.all_tasks())
             gate = server.gateway.gate
-    print(
-        f"{times} clients left; upstream idle after p50 {took[times // 2] * 1e3:.1f} ms, at most {took[-1] * 1e3:.1f} ms"
-    )
+    median, most = took[times // 2] * 1e3, took[-1] * 1e3
+    print(f"{times} clients left; the upstream was idle after {median:.1f} ms at the median, at most {most:.1f} ms")
     print(f"descriptors and tasks before {before}, after {after}; running {gate.running}, waiting {gate.waiting}")
 
 

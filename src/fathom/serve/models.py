@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from fathom.answers import warm_up
 from fathom.errors import UsageError, one_of
 from fathom.language.engines.base import Price, Sampling
 from fathom.language.model import LanguageModel
@@ -83,4 +85,6 @@ async def open_served(id: str, entry: ModelEntry) -> Served:
         raise UsageError(f"models.{id}: api_key_env, price, timeout and max_concurrency go with openai: models only")
     if entry.uri.startswith("recursive:"):
         return Served(id, entry, await open_model(entry.uri, **options))
-    return Served(id, entry, await open_model(entry.uri, form=entry.form, **options))
+    model = await open_model(entry.uri, form=entry.form, **options)
+    await asyncio.to_thread(warm_up)  # the algebra that compares answers: its import would hold up the first requests
+    return Served(id, entry, model)
