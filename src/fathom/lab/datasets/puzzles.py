@@ -11,19 +11,21 @@ from fathom.errors import InputError
 from fathom.lab.datasets.base import Dataset, Question, Scorer
 from fathom.recursive.tasks import Task, open_task
 
-__all__ = ["puzzles", "read_answer"]
+__all__ = ["constraints", "puzzles", "read_answer"]
 
 
 def puzzles(name: str) -> Dataset:
     """The test split of a task such as ``queens-8``. Raises InputError for one that does not exist."""
     task = open_task(name)
     questions = [
-        Question(str(number), task.render(x), "", _constraints(task, x)) for number, x in enumerate(task.inputs("test"))
+        Question(str(number), task.render(x), "", constraints(task, x)) for number, x in enumerate(task.inputs("test"))
     ]
     return Dataset(f"recursive:{name}", questions)
 
 
-def _constraints(task: Task, x: Tensor) -> Scorer:
+def constraints(task: Task, x: Tensor) -> Scorer:
+    """Scores 1 for an answer that keeps to the clues of ``x`` and all constraints of the task."""
+
     def check(answer: str) -> float:
         try:
             return float(task.valid(x[None], read_answer(task, x, answer)[None])[0])

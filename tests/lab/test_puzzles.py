@@ -1,0 +1,35 @@
+"""Puzzles of recursive models as questions: the constraints decide, however an answer is written."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+import torch
+
+from fathom.errors import InputError
+from fathom.lab.datasets import load_dataset
+from fathom.lab.datasets.puzzles import constraints, read_answer
+from fathom.recursive.tasks import open_task
+
+
+@pytest.mark.parametrize("name", ["queens-8", "coloring-8", "sudoku-6"])
+def test_constraints_decide_on_puzzles_however_they_are_written(name: str) -> None:
+    task, data = open_task(name), load_dataset(f"recursive:{name}", questions=3)
+    assert len(data.questions) == 3
+    x, y = task.batch(1, torch.Generator().manual_seed(random.SystemRandom().randrange(10**6)))
+    text = task.render(x[0], y[0])
+    assert read_answer(task, x[0], text).tolist() == y[0].tolist()
+    score = constraints(task, x[0])
+    assert asyncio.run(score(text)) == 1.0
+    if ":" not in text:
+        assert asyncio.run(score(text.replace("\n", " / "))) == 1.0
+        assert asyncio.run(score(text[:-1])) == 0.0
+    assert asyncio.run(score("no board")) == 0.0
+    assert asyncio.run(data.questions[0].score("")) == 0.0
+
+
+def test_a_task_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="task"):
+        load_dataset("recursive:none")
