@@ -35,6 +35,7 @@ def open(uri: str = "embedded", **options: Any) -> Reasoner:
     ``options`` go to the kind of model, e.g. ``form="code"`` or ``api_key=…``. Raises UnknownModel, MissingDependency,
     DownloadError, ModelFileError.
     """
+    STRATEGIES.load()  # so that the first answer does not wait for it
     return portal.call(open_model(uri, **options))
 
 
