@@ -81,10 +81,10 @@ class _Verifier:
                 async with asyncio.timeout(SECONDS):
                     return await self._ask(index, answer)
             except (TimeoutError, ValueError, OSError):  # it hangs, was ended by a limit, or says nonsense
-                self._end()
+                await self.close()
                 return 0.0
             except asyncio.CancelledError:
-                self._end()
+                await self.close()
                 raise
 
     async def _ask(self, index: int, answer: str) -> float:
@@ -102,12 +102,8 @@ class _Verifier:
 
     async def close(self) -> None:
         """End the process, if there is one."""
-        process = self._process
-        self._end()
+        process, self._process = self._process, None
         if process is not None:
+            if process.returncode is None:
+                process.kill()
             await process.wait()
-
-    def _end(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-        self._process = None
