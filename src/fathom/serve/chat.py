@@ -31,7 +31,7 @@ from fathom.serve.wire import (
     Usage,
 )
 
-__all__ = ["complete"]
+__all__ = ["answer", "complete", "finish_of", "usage_of"]
 
 LOG = logging.getLogger("fathom.serve")
 
@@ -52,9 +52,14 @@ async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
             if said.stream:
                 usage = said.stream_options is not None and said.stream_options.include_usage
                 return await _stream(gateway, request, ask, meter, visit, usage)
-            return json_reply(await (_think(gateway, ask, meter) if ask.strategy else _plain(gateway, ask, meter)))
+            return json_reply(await answer(gateway, ask, meter))
     except FathomError as error:
         raise refused(error, served.masks) from error
+
+
+async def answer(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
+    """The whole completion."""
+    return await (_think(gateway, ask, meter) if ask.strategy else _plain(gateway, ask, meter))
 
 
 async def _plain(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
@@ -66,11 +71,11 @@ async def _plain(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
         ReplyChoice(
             index,
             ReplyMessage("assistant", "".join(choice.text), "".join(choice.reasoning) or None),
-            FINISHES[choice.finish or Finish.CANCELLED],
+            finish_of(choice),
         )
         for index, choice in enumerate(plain.choices)
     ]
-    return _completion(ask, choices, _usage(plain), plain.report)
+    return _completion(ask, choices, usage_of(plain), plain.report)
 
 
 async def _think(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
@@ -85,7 +90,13 @@ def _completion(ask: Ask, choices: list[ReplyChoice], usage: Usage, report: Repo
     return ChatCompletion(new_id("chatcmpl"), "chat.completion", now(), ask.served.id, choices, usage, report)
 
 
-def _usage(plain: Plain) -> Usage:
+def finish_of(choice: Choice) -> str:
+    """Why a choice of a plain completion ended, in OpenAI's words."""
+    return FINISHES[choice.finish or Finish.CANCELLED]
+
+
+def usage_of(plain: Plain) -> Usage:
+    """What a plain completion has spent."""
     spent = plain.meter.spent
     thought = sum(_thought(choice) for choice in plain.choices)
     return Usage.of(spent.prompt_tokens, spent.reused_tokens, spent.tokens, spent.tokens - thought)
@@ -148,9 +159,9 @@ async def _stream_plain(gateway: Gateway, ask: Ask, meter: Meter, events: Events
                 await events.send(chunk(_delta(piece, role), piece.index))
     for index, choice in enumerate(plain.choices):
         last = plain.report if index == ask.n - 1 else None
-        finish = FINISHES[choice.finish or Finish.CANCELLED]
+        finish = finish_of(choice)
         await events.send(chunk(Delta(), index, finish, report=last))
-    return _usage(plain)
+    return usage_of(plain)
 
 
 def _delta(piece: Piece, role: str | None) -> Delta:

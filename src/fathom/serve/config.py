@@ -37,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Limits(Entry, frozen=True):
-    """What no request may go beyond, and how many may run and wait. Per worker, but for those of keys.
+    """What no request may go beyond, and how many may run and wait.
 
     ``seconds`` ends every request, whatever it asks for. ``depth`` bounds the tokens of one trajectory, and of a plain
     completion; ``tokens`` all that a request generates. ``drain`` are the seconds that running requests get to end
@@ -90,7 +90,6 @@ class ModelEntry(Entry, frozen=True):
     efforts: dict[Effort, EffortEntry] = {}
     max_concurrency: Count | None = None
     timeout: Positive | None = None
-    hedge: bool = False
 
 
 class KeyEntry(Entry, frozen=True):
@@ -112,7 +111,6 @@ class Config(Entry, frozen=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
-    workers: Annotated[int, Meta(ge=1, le=64)] = 1
     open: bool = False
     log_prompts: bool = False
     playground: bool = True

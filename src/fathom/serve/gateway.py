@@ -36,7 +36,7 @@ class Visit:
 
 
 class Gateway:
-    """One worker's state."""
+    """What all requests share."""
 
     def __init__(self, config: Config, models: Mapping[str, Served]) -> None:
         self.config = config

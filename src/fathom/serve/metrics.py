@@ -1,12 +1,7 @@
-"""What the gateway counts, for Prometheus. Counting is a few additions a request; a scrape does the rest.
-
-With several workers the counts lie in files that all of them share (``PROMETHEUS_MULTIPROC_DIR``), so that whichever
-worker answers a scrape tells of all.
-"""
+"""What the gateway counts, for Prometheus. Counting is a few additions a request; a scrape does the rest."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,7 +9,6 @@ from fathom.errors import MissingDependency
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-    from prometheus_client.multiprocess import MultiProcessCollector
 except ImportError:
     raise MissingDependency("prometheus-client", "serve", "the gateway") from None
 
@@ -30,7 +24,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """One worker's counts. ``waiting`` tells how many requests wait now."""
+    """The counts. ``waiting`` tells how many requests wait now."""
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         registry = self._registry = CollectorRegistry()
@@ -60,9 +54,7 @@ class Metrics:
             "fathom_generated_tokens", "Tokens generated, by what for.", ["model", "role"], registry=registry
         )
         self.read = Counter("fathom_prompt_tokens", "Tokens read anew.", ["model"], registry=registry)
-        self.running = Gauge(
-            "fathom_requests_running", "Requests that run now.", registry=registry, multiprocess_mode="livesum"
-        )
+        self.running = Gauge("fathom_requests_running", "Requests that run now.", registry=registry)
         self.width = Histogram(
             "fathom_width", "Trajectories of a request.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
@@ -71,11 +63,8 @@ class Metrics:
             "1 while a model's upstream is given a rest.",
             ["model"],
             registry=registry,
-            multiprocess_mode="livemax",
         )
-        self.waiting = Gauge(
-            "fathom_requests_waiting", "Requests that wait for a turn.", registry=registry, multiprocess_mode="livesum"
-        )
+        self.waiting = Gauge("fathom_requests_waiting", "Requests that wait for a turn.", registry=registry)
         self._waiting = waiting
 
     def account(self, ask: Ask, meter: Meter) -> None:
@@ -92,8 +81,4 @@ class Metrics:
     def text(self) -> bytes:
         """All of it, in Prometheus's text form."""
         self.waiting.set(self._waiting())
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self._registry)
-        shared = CollectorRegistry()
-        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
-        return generate_latest(shared)
+        return generate_latest(self._registry)

@@ -9,6 +9,7 @@ import msgspec
 
 import fathom
 from fathom.serve.refusal import ErrorReply
+from fathom.serve.responses import ResponsesRequest
 from fathom.serve.wire import ChatCompletion, ChatRequest, ModelList
 
 __all__ = ["document"]
@@ -19,10 +20,11 @@ _REF = "#/components/schemas/{name}"
 @lru_cache(maxsize=1)
 def document() -> bytes:
     """As JSON."""
-    kinds = (ChatRequest, ChatCompletion, ModelList, ErrorReply)
+    kinds = (ChatRequest, ResponsesRequest, ChatCompletion, ModelList, ErrorReply)
     _, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     paths = {
         "/v1/chat/completions": {"post": _operation("Answer a chat", ChatRequest, ChatCompletion, streams=True)},
+        "/v1/responses": {"post": _operation("Answer, in the newer form", ResponsesRequest, None, streams=True)},
         "/v1/models": {"get": _operation("The models that are served", None, ModelList)},
         "/healthz": {"get": _plain("Whether the process lives")},
         "/readyz": {"get": _plain("Whether it takes requests")},
@@ -46,8 +48,8 @@ def _content(kind: type, media: str = "application/json") -> dict[str, Any]:
     return {media: {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
 
 
-def _operation(summary: str, takes: type | None, gives: type, *, streams: bool = False) -> dict[str, Any]:
-    content = _content(gives)
+def _operation(summary: str, takes: type | None, gives: type | None, *, streams: bool = False) -> dict[str, Any]:
+    content = _content(gives) if gives is not None else {"application/json": {"schema": {"type": "object"}}}
     if streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     operation: dict[str, Any] = {

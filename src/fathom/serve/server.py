@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from fathom.errors import FathomError
-from fathom.serve import chat, playground, watching
+from fathom.serve import chat, playground, responses, watching
 from fathom.serve.config import Config
 from fathom.serve.gateway import Gateway
 from fathom.serve.metrics import CONTENT_TYPE
@@ -72,6 +72,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/openapi.json": {"GET": _openapi},
     "/v1/models": {"GET": _models},
     "/v1/chat/completions": {"POST": chat.complete},
+    "/v1/responses": {"POST": responses.respond},
     "/v1/fathom": {"GET": playground.offers},
     "/v1/fathom/stream": {"POST": watching.watch},
     "/": {"GET": playground.page},
@@ -90,9 +91,8 @@ def event_loop() -> asyncio.AbstractEventLoop:
 class Server:
     """A gateway on a socket: ``async with Server(config) as server: …``; ``server.url`` is where it is."""
 
-    def __init__(self, config: Config, *, reuse_port: bool = False) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self._reuse_port = reuse_port
         self._stack = AsyncExitStack()
         self._hosts: set[str] = set()  # names that were found to be right
         self.url = ""
@@ -125,7 +125,7 @@ class Server:
         self._runner = web.ServerRunner(handler, handle_signals=False, shutdown_timeout=config.limits.drain)
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)
-        site = web.TCPSite(self._runner, config.host, config.port, backlog=1024, reuse_port=self._reuse_port or None)
+        site = web.TCPSite(self._runner, config.host, config.port, backlog=1024)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,66 @@
+"""What the gateway tells of itself, and how it rests an upstream that fails."""
+
+from __future__ import annotations
+
+import logging
+
+import aiohttp
+import openai
+import pytest
+from house import House, Open
+from upstreams import Upstream
+
+
+async def fetch(house: House, path: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(house.url + path) as reply:
+        assert reply.status == 200
+        return await reply.text()
+
+
+async def test_metrics_count_requests_and_tokens(house: House) -> None:
+    await house.ask()
+    await house.ask(fathom={"strategy": "vote(stop=never)", "width": 3, "within": 5})
+    with pytest.raises(openai.NotFoundError):
+        await house.ask(model="none")
+    text = await fetch(house, "/metrics")
+    assert 'fathom_requests_total{path="/v1/chat/completions",status="200"} 2.0' in text
+    assert 'fathom_requests_total{path="/v1/chat/completions",status="404"} 1.0' in text
+    assert 'fathom_generated_tokens_total{model="m",role="sample"} 20.0' in text
+    assert "fathom_requests_running 0.0" in text
+    assert "fathom_deadline_overshoot_seconds_count 1.0" in text
+
+
+async def test_an_upstream_that_fails_again_and_again_is_given_a_rest(house: House, upstream: Upstream) -> None:
+    breaker = house.server.gateway.models["m"].breaker
+    breaker.most, breaker.rest = 2, 30.0
+    upstream.fault = lambda number: "truncated"
+    for _ in range(2):
+        with pytest.raises(openai.APIError):
+            async for _ in await house.ask(stream=True):
+                pass
+    asked = len(upstream.bodies)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await house.ask()
+    assert caught.value.code == "upstream_resting"
+    assert caught.value.response.headers["Retry-After"]
+    assert len(upstream.bodies) == asked
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_prompts_are_logged_only_where_the_file_says_so(
+    open_house: Open, caplog: pytest.LogCaptureFixture, told: bool
+) -> None:
+    caplog.set_level(logging.INFO, "fathom.serve")
+    house = await open_house(log_prompts=told)
+    await house.ask()
+    assert ("17 times 23" in caplog.text) is told
+    assert "/v1/chat/completions 200" in caplog.text
+
+
+async def test_health_and_readiness(house: House) -> None:
+    assert "ok" in await fetch(house, "/healthz")
+    assert "ready" in await fetch(house, "/readyz")
+    house.server.gateway.gate.closed = True
+    with pytest.raises(openai.InternalServerError) as caught:
+        await house.ask()
+    assert caught.value.code == "shutting_down"
