@@ -14,12 +14,12 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # The lock constrains what an extra may bring, so that each command installs only what it needs, at exactly one version.
 INSTALL      := $(PIP) install -qq --constraint requirements.lock
 DEMO_EXTRAS  := local
-TEST_EXTRAS  := local,serve,recursive,hf,embeddings,plot,dev
+TEST_EXTRAS  := local,serve,recursive,hf,embeddings,lab,dev
 BUILD_NEEDS  := pip hatchling editables
 # Held back: the version that machines without a GPU have a CPU-only wheel of; others bring gigabytes of CUDA libraries.
 HELD         := torch==2.13.0
 
-.PHONY: help demo test lint models lock clean
+.PHONY: help demo test lint browser models lock clean
 help:
 	@echo "make demo   one question, answered at about 1, 5 and 20 seconds by a small model on this machine"
 	@echo "make test   ruff, mypy and every test, with the coverage gate"
@@ -31,13 +31,18 @@ demo: $(VENV)/.demo-ready
 	@$(PY) -m fathom.language.download qwen2.5-coder-0.5b
 	@$(PY) examples/demo.py
 
-test: lint models
+test: lint models browser
 	$(PY) -m pytest --cov --cov-report=term
 
 lint: $(VENV)/.test-ready
 	$(PY) -m ruff check $(SOURCES)
 	$(PY) -m ruff format --check $(SOURCES)
 	$(PY) -m mypy
+
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		echo "The playground's tests need Chromium, which is not installed;" \
+		"on Debian: apt-get install chromium; on Fedora: dnf install chromium"; exit 1; }
 
 models: $(VENV)/.test-ready
 	@$(PY) -m fathom.language.download qwen2.5-coder-0.5b smollm2-135m
