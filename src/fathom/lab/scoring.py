@@ -171,7 +171,7 @@ def _vectorised(strategy: Strategy, pool: Pool) -> bool:
     if getattr(strategy, "at_least", 0):
         raise UsageError(f"{strategy} steers generation, which no pool can replay: run it live")
     if isinstance(strategy, Vote):
-        return strategy.confidence == "none" and (strategy.wave in (None, 1) or strategy.wave >= (strategy.width or 0))
+        return not strategy.confidence and (strategy.wave in (None, 1) or strategy.wave >= (strategy.width or 0))
     if isinstance(strategy, BestOfN) and strategy.judge is not None:
         graded = pool.graded(str(strategy.judge))
         timing = timing_of(strategy.judge)
