@@ -30,7 +30,15 @@ from fathom.models import open_model
 from fathom.reasoner import Reasoner
 
 DEADLINES = (0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-FIXED = ("direct(depth=0)", "direct", "vote(width=4)", "vote(width=8)", "vote(width=16)", "vote(width=16, stop=never)")
+FIXED = (
+    "direct(depth=0)",
+    "vote(width=8, depth=0)",
+    "direct",
+    "vote(width=4)",
+    "vote(width=8)",
+    "vote(width=16)",
+    "vote(width=16, stop=never)",
+)
 MAJORITY = "vote(width=16, stop=never)"
 
 
