@@ -117,7 +117,8 @@ def draw(law: Laws, uniforms: Laws) -> Ids:
     whole = up_to[..., -1:]
     found: Ids = (up_to <= uniforms[..., None] * whole).sum(axis=-1)
     last = (up_to < whole).sum(axis=-1)  # should rounding lead beyond the last token that has any weight
-    return np.minimum(found, last).astype(np.int64)
+    chosen: Ids = np.minimum(found, last).astype(np.int64)
+    return chosen
 
 
 def accept(target: Laws, tokens: Ids, parents: Sequence[int], drafted: Laws | None, uniforms: Laws) -> Verdict:

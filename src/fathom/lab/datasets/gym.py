@@ -34,8 +34,8 @@ def reasoning_gym(spec: str, count: int, seed: int = 0) -> Dataset:
     """
     if find_spec("reasoning_gym") is None:
         raise MissingDependency("reasoning-gym", "datasets", "the dataset reasoning-gym")
-    import reasoning_gym as package  # type: ignore[import-untyped]
-    from reasoning_gym.factory import DATASETS  # type: ignore[import-untyped]
+    import reasoning_gym as package
+    from reasoning_gym.factory import DATASETS
 
     said = parse_spec(spec)
     name = said.name.replace("-", "_")

@@ -24,7 +24,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     out = os.fdopen(os.dup(1), "w")
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (what a verifier prints is no score)
-    import reasoning_gym  # type: ignore[import-untyped]
+    import reasoning_gym
 
     name, options = json.loads(sys.argv[1])
     made = reasoning_gym.create_dataset(name, **options)
