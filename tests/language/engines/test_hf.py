@@ -321,7 +321,7 @@ async def test_drafts_of_lookup_change_nothing(draft: str, length: int | None, w
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-3)
             assert a.tokens == b.tokens
         accepted += sum(t.accepted_draft_tokens for t in fast)
-    assert accepted > 0 or length is None
+    assert accepted > 0 or length is None or width > 1  # together they advance by as much as the unluckiest
     await plain.aclose()
     await quick.aclose()
 
