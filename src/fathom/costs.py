@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from fathom.budget import Pricing
 
-__all__ = ["Costed", "Costs"]
+__all__ = ["Costed", "Costs", "at_width"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,20 @@ class Costs:
 
     def step(self, width: int) -> float:
         """Seconds of one unit at ``width``: linear between known widths, in proportion beyond them. Needs one known."""
-        known = sorted(self.unit_seconds)
-        if width <= known[0]:
-            return self.unit_seconds[known[0]]
-        for low, high in itertools.pairwise(known):
-            if width <= high:
-                share = (width - low) / (high - low)
-                return self.unit_seconds[low] * (1 - share) + self.unit_seconds[high] * share
-        return self.unit_seconds[known[-1]] * width / known[-1]
+        return at_width(self.unit_seconds, width)
+
+
+def at_width(seconds: Mapping[int, float], width: int) -> float:
+    """What a step takes at ``width``, from what it takes at some widths: linear between them, in proportion beyond the
+    widest, and as at the narrowest below it. Needs one known."""
+    known = sorted(seconds)
+    if width <= known[0]:
+        return seconds[known[0]]
+    for low, high in itertools.pairwise(known):
+        if width <= high:
+            share = (width - low) / (high - low)
+            return seconds[low] * (1 - share) + seconds[high] * share
+    return seconds[known[-1]] * width / known[-1]
 
 
 @runtime_checkable

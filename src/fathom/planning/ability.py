@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 
+from fathom.intervals import wilson
 from fathom.planning.population import Population
 
 __all__ = ["Ability", "Measured"]
@@ -61,7 +61,5 @@ class Ability:
 
     def interval(self, accuracy: float) -> tuple[float, float]:
         """Wilson's 95 % interval, as if so many questions had been seen."""
-        z, n = 1.96, self.questions
-        middle = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        found = wilson(accuracy * self.questions, self.questions)
+        return found.low, found.high

@@ -6,7 +6,6 @@ Proportions of inputs get Wilson intervals, means over inputs (accuracy of sampl
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fathom import intervals
 from fathom.recursive.model import RecursiveModel
 from fathom.recursive.rollout import trajectories
 from fathom.recursive.tasks.base import Task
@@ -21,13 +21,8 @@ from fathom.recursive.tasks.base import Task
 __all__ = ["Estimate", "Point", "bootstrap", "evaluate", "vote", "wilson"]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+class Estimate(intervals.Interval):
+    """A figure with its 95 % interval, told in percent without the sign."""
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
@@ -63,12 +58,10 @@ class Point:
     """
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> Estimate:
+def wilson(successes: int, trials: int) -> Estimate:
     """A proportion with its Wilson score interval."""
-    share = successes / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    found = intervals.wilson(successes, trials)
+    return Estimate(found.value, found.low, found.high)
 
 
 def bootstrap(values: Tensor, resamples: int = 1000, seed: int = 0) -> Estimate:

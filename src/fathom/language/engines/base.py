@@ -11,12 +11,12 @@ was seen, and say so by ``estimated``.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
+from fathom.costs import at_width
 from fathom.errors import EngineError, UsageError
 from fathom.records import Message
 
@@ -195,14 +195,7 @@ class Pace:
 
     def step(self, width: int) -> float:
         """Seconds of one step at ``width``, interpolated linearly, extrapolated in proportion."""
-        known = sorted(self.step_seconds)
-        if width <= known[0]:
-            return self.step_seconds[known[0]]
-        for low, high in itertools.pairwise(known):
-            if width <= high:
-                share = (width - low) / (high - low)
-                return self.step_seconds[low] * (1 - share) + self.step_seconds[high] * share
-        return self.step_seconds[known[-1]] * width / known[-1]
+        return at_width(self.step_seconds, width)
 
 
 @dataclass(frozen=True, slots=True)
