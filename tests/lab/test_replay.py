@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import virtual_time
-from conftest import sums  # type: ignore[import-not-found]
+from rambling import sums
 
 from fathom.api import strategy_of
 from fathom.budget import Budget
