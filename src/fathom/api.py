@@ -107,11 +107,7 @@ def solve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
 async def stream(model: Reasoner | str, prompt: Prompt, **options: Any) -> AsyncGenerator[Update, None]:
     """Solve, giving each better standing as it comes; the last update has ``final``, the result."""
     reasoner = await open_model(model) if isinstance(model, str) else model
-    last: tuple[object, ...] | None = None
     run = await prepare_run(reasoner, prompt, **options)
-    async with aclosing(run.updates()) as updates:
+    async with aclosing(run.better()) as updates:
         async for update in updates:
-            seen = (update.answer, update.confidence)
-            if update.final is not None or (update.answer is not None and seen != last):
-                last = seen
-                yield update
+            yield update

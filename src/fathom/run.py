@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from fathom.budget import Budget, Meter
@@ -194,3 +195,13 @@ class Run:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+    async def better(self) -> AsyncGenerator[Update, None]:
+        """Run, giving each better standing as it comes; the last one has ``final``. Leaving early cancels the run."""
+        last: tuple[object, ...] | None = None
+        async with aclosing(self.updates()) as updates:
+            async for update in updates:
+                seen = (update.answer, update.confidence)
+                if update.final is not None or (update.answer is not None and seen != last):
+                    last = seen
+                    yield update

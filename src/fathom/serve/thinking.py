@@ -46,14 +46,10 @@ async def think(run: Run, most_seconds: float) -> Result:
 async def watch(run: Run, most_seconds: float) -> AsyncGenerator[Update, None]:
     """The same, with every better standing as it comes; the last one has ``final``."""
     timer = asyncio.get_running_loop().call_later(most_seconds, run.stop)
-    last: tuple[object, ...] | None = None
     try:
-        async with aclosing(run.updates()) as updates:
+        async with aclosing(run.better()) as updates:
             async for update in updates:
-                seen = (update.answer, update.confidence)
-                if update.final is not None or (update.answer is not None and seen != last):
-                    last = seen
-                    yield update
+                yield update
     finally:
         timer.cancel()
 
