@@ -18,6 +18,7 @@ from typing import Any
 
 from fathom.budget import Meter
 from fathom.errors import CapabilityError, EngineError, UnknownModel, one_of
+from fathom.language.charging import charge
 from fathom.language.engines.base import Engine, EngineCapability, Prompt, Request, Sampling
 from fathom.reasoner import Session
 from fathom.records import Message
@@ -76,6 +77,7 @@ class _Reply:
     text: list[str] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top: list[Sequence[tuple[str, float]]] = field(default_factory=list)
+    tokens: int = 0
 
 
 class Asker:
@@ -145,16 +147,8 @@ class Asker:
                     reply.text.append(piece.text)
                     reply.logprobs += piece.logprobs
                     reply.top += piece.top_logprobs
-                    lease.charge(
-                        ROLE,
-                        tokens=piece.tokens,
-                        prompt_tokens=piece.prompt_tokens,
-                        reused_tokens=piece.reused_tokens,
-                        accepted_draft_tokens=piece.accepted_draft_tokens,
-                        rejected_draft_tokens=piece.rejected_draft_tokens,
-                        flops=2.0 * traits.parameters * (piece.tokens + piece.prompt_tokens),
-                        calls=piece.finish is not None,
-                    )
+                    reply.tokens += piece.tokens
+                    charge(lease, ROLE, piece, seen=reply.tokens, parameters=traits.parameters)
                     if piece.error is not None:
                         raise NoVerdict(str(piece.error)) from piece.error
         return reply

@@ -16,6 +16,7 @@ from typing import Any
 
 from fathom.budget import Lease, Meter
 from fathom.costs import Costs
+from fathom.language.charging import charge
 from fathom.language.choice import Choice
 from fathom.language.confidence import Watch
 from fathom.language.engines.base import (
@@ -217,7 +218,7 @@ class LanguageSession:
         """Run a request; each choice is given back as it ends, and charged to its lease as it grows."""
         choices = [Choice() for _ in range(request.n)]
         watches = [Watch(floor) for _ in choices] if floor is not None else None
-        flops_each = 2.0 * self.traits.parameters
+        parameters = self.traits.parameters
         since: dict[int, float] = {}  # when a choice last advanced
         generation = self.engine.generate(request)
         async with generation:
@@ -228,17 +229,7 @@ class LanguageSession:
                     choice.add(piece)
                     self.timing.unread = 0
                     self._time(piece, since)
-                    leases[piece.index].charge(
-                        role,
-                        tokens=piece.tokens,
-                        prompt_tokens=piece.prompt_tokens,
-                        reused_tokens=piece.reused_tokens,
-                        estimated_tokens=choice.tokens if piece.estimated and piece.finish else 0,
-                        accepted_draft_tokens=piece.accepted_draft_tokens,
-                        rejected_draft_tokens=piece.rejected_draft_tokens,
-                        flops=flops_each * (piece.tokens + piece.prompt_tokens),
-                        calls=piece.finish is not None,
-                    )
+                    charge(leases[piece.index], role, piece, seen=choice.tokens, parameters=parameters)
                     if piece.finish is not None:
                         running.pop(piece.index, None)
                         yield piece.index, choice

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from fathom.budget import Lease, Meter
 from fathom.errors import EngineError, NoAnswer
+from fathom.language.charging import charge
 from fathom.language.choice import Choice
 from fathom.language.engines.base import Finish, Generation, Piece, Prompt, Request, Sampling
 from fathom.language.model import LanguageModel
@@ -65,16 +66,7 @@ class Plain:
     def _take(self, piece: Piece, lease: Lease) -> None:
         choice = self.choices[piece.index]
         choice.add(piece)
-        lease.charge(
-            "sample",
-            tokens=piece.tokens,
-            prompt_tokens=piece.prompt_tokens,
-            reused_tokens=piece.reused_tokens,
-            estimated_tokens=choice.tokens if piece.estimated and piece.finish else 0,
-            accepted_draft_tokens=piece.accepted_draft_tokens,
-            rejected_draft_tokens=piece.rejected_draft_tokens,
-            calls=piece.finish is not None,
-        )
+        charge(lease, "sample", piece, seen=choice.tokens)
         self.meter.observe(depth=choice.tokens)
         if piece.finish is Finish.FAILED:
             raise piece.error or EngineError("the model failed")
