@@ -76,6 +76,14 @@ async def test_a_judge_that_breaks_costs_its_verdicts_only(problem: str, reason:
     assert all(reason in verdict.detail for verdict in verdicts)
 
 
+async def test_a_judge_that_looks_at_probabilities_tells_candidates_of_one_text_apart() -> None:
+    judge = Once(make_judge("logprob"))
+    sure, unsure = (Candidate("x", "x", logprobs=(logprob,)) for logprob in (-0.1, -2.0))
+    first, second, again = await judge.judge("?", [sure, unsure, sure])
+    assert first.score > second.score
+    assert again == first
+
+
 async def test_a_cancelled_caller_leaves_the_question_to_the_next() -> None:
     inner = Length()
     judge = Once(inner)

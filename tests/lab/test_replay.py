@@ -56,10 +56,8 @@ def tallied(candidates: Sequence[Candidate]) -> list[object]:
     return [(c.answer, c.votes, c.finished, c.score and pytest.approx(c.score)) for c in candidates]
 
 
-@pytest.mark.parametrize("depth", [None, 8])
-def test_replay_is_identical_to_running_live(
-    depth: int | None, fresh: int, rambler: LanguageModel, pools: Callable[..., list[Pool]]
-) -> None:
+def check_identity(depth: int | None, fresh: int, rambler: LanguageModel, pools: Callable[..., list[Pool]]) -> None:
+    """Every strategy on six questions, played and run."""
     judges = ("self-certainty", "exact(reference=45, tolerance=0.4)")
     (pool,) = pools(count=6, samples=12, depths=(depth,), seed=fresh, judges=judges)
     for q, question in enumerate(sums(fresh, 6).questions):
@@ -74,6 +72,21 @@ def test_replay_is_identical_to_running_live(
             assert (played.tokens, played.width) == (receipt.spent.tokens, receipt.spent.width), (q, spec)
             if isinstance(result, Result):
                 assert played.score == float(receipt.answer == question.reference)
+
+
+@pytest.mark.parametrize("depth", [None, 8])
+def test_replay_is_identical_to_running_live(
+    depth: int | None, fresh: int, rambler: LanguageModel, pools: Callable[..., list[Pool]]
+) -> None:
+    check_identity(depth, fresh, rambler, pools)
+
+
+@pytest.mark.parametrize("fresh", [1065])
+def test_samples_of_one_text_are_judged_each_by_its_own_probabilities(
+    fresh: int, rambler: LanguageModel, pools: Callable[..., list[Pool]]
+) -> None:
+    """Of this number samples 6 and 7 of question 2 have one text, and probabilities of their own."""
+    check_identity(8, fresh, rambler, pools)
 
 
 @pytest.mark.parametrize(

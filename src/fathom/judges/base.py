@@ -8,7 +8,7 @@ that fails costs its verdict, never the run, and one that spends does so on the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
@@ -163,30 +163,38 @@ class Once:
     """A verifier that puts each distinct candidate to `inner` once, and never raises on its behalf.
 
     Verdicts are kept for the life of the object: one run of a search. Calls may overlap: a candidate that is being
-    judged for one caller is awaited by the next, who takes over if the first is cancelled.
+    judged for one caller is awaited by the next, who takes over if the first is cancelled. To a judge that looks at
+    log-probabilities, candidates of one text are distinct where these differ.
     """
 
     name: ClassVar[str] = "once"
 
     def __init__(self, inner: Verifier) -> None:
         self.inner = inner
-        self._verdicts: dict[tuple[str, Candidate], Verdict] = {}
-        self._in_flight: dict[tuple[str, Candidate], asyncio.Future[None]] = {}
+        self._verdicts: dict[Hashable, Verdict] = {}
+        self._in_flight: dict[Hashable, asyncio.Future[None]] = {}
+
+    def _key(self, problem: str, candidate: Candidate) -> Hashable:
+        if judge_needs(self.inner) & {Capability.LOGPROBS, Capability.TOP_LOGPROBS}:
+            return problem, candidate, candidate.logprobs, candidate.top_logprobs
+        return problem, candidate
 
     async def judge(self, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
-        while unknown := {c for c in candidates if (problem, c) not in self._verdicts}:
-            if mine := [c for c in candidates if c in unknown and (problem, c) not in self._in_flight]:
-                await self._ask(problem, list(dict.fromkeys(mine)))
+        keys = [self._key(problem, candidate) for candidate in candidates]
+        distinct = dict(zip(keys, candidates, strict=True))
+        while unknown := [key for key in distinct if key not in self._verdicts]:
+            if mine := [key for key in unknown if key not in self._in_flight]:
+                await self._ask(problem, {key: distinct[key] for key in mine})
             else:
-                await asyncio.wait({self._in_flight[problem, c] for c in unknown})
-        return [self._verdicts[problem, c] for c in candidates]
+                await asyncio.wait({self._in_flight[key] for key in unknown})
+        return [self._verdicts[key] for key in keys]
 
-    async def _ask(self, problem: str, candidates: list[Candidate]) -> None:
-        keys = [(problem, candidate) for candidate in candidates]
+    async def _ask(self, problem: str, candidates: Mapping[Hashable, Candidate]) -> None:
+        keys = list(candidates)
         done = asyncio.get_running_loop().create_future()
         self._in_flight.update(dict.fromkeys(keys, done))
         try:
-            verdicts = await verdicts_of(self.inner, problem, candidates)
+            verdicts = await verdicts_of(self.inner, problem, list(candidates.values()))
         finally:
             for key in keys:
                 del self._in_flight[key]
