@@ -20,7 +20,7 @@ from fathom.language.model import LanguageModel
 from fathom.records import StopReason
 from fathom.search.driver import MARGIN
 from fathom.serve.asking import Ask
-from fathom.serve.wire import Report, spent_of
+from fathom.serve.wire import Report
 
 __all__ = ["Plain"]
 
@@ -94,5 +94,5 @@ class Plain:
             model=self.ask.served.id,
             limits=self.meter.limits,
             seed=self.ask.seed,
-            spent=spent_of(self.meter.spent),
+            spent=self.meter.spent,
         )

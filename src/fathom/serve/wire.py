@@ -35,7 +35,6 @@ __all__ = [
     "ToolDelta",
     "TopLogprob",
     "Usage",
-    "spent_of",
 ]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -217,23 +216,6 @@ class Usage(msgspec.Struct):
         )
 
 
-class Costs(Reply):
-    """What was spent, as in a receipt of the library."""
-
-    seconds: float
-    tokens: int
-    tokens_by_role: Mapping[str, int]
-    prompt_tokens: int
-    reused_tokens: int
-    estimated_tokens: int
-    calls: int
-    width: int
-    depth: int
-    memory_bytes: int
-    flops: float
-    cost: float | None
-
-
 class Report(Reply):
     """The receipt of an answer; while a search runs, how it stands."""
 
@@ -248,7 +230,7 @@ class Report(Reply):
     limits: Mapping[str, float] | None = None
     seed: int | None = None
     notes: tuple[str, ...] = ()
-    spent: Costs | None = None
+    spent: Spent | None = None
 
     @classmethod
     def of(cls, receipt: Receipt) -> Report:
@@ -263,26 +245,8 @@ class Report(Reply):
             limits=receipt.limits,
             seed=receipt.seed,
             notes=receipt.notes,
-            spent=spent_of(receipt.spent),
+            spent=receipt.spent,
         )
-
-
-def spent_of(spent: Spent) -> Costs:
-    """What was spent, to be sent."""
-    return Costs(
-        round(spent.seconds, 6),
-        spent.tokens,
-        spent.tokens_by_role,
-        spent.prompt_tokens,
-        spent.reused_tokens,
-        spent.estimated_tokens,
-        spent.calls,
-        spent.width,
-        spent.depth,
-        spent.memory_bytes,
-        spent.flops,
-        spent.cost,
-    )
 
 
 class TopLogprob(msgspec.Struct):
