@@ -269,10 +269,12 @@ class Meter:
         known price is refused with LimitError, since it could not be kept.
         """
         with self._lock:
-            granted = min(tokens, self.tokens_left)
-            refused: StopReason | None = StopReason.TOKENS if granted < tokens else None
+            granted: float = tokens
+            refused: StopReason | None = None
             for meter in self._line:
                 spent, budget = meter._sum, meter.budget
+                if budget.tokens is not None and (left := budget.tokens - spent.tokens - spent.leased) < granted:
+                    granted, refused = left, StopReason.TOKENS
                 if budget.calls is not None and spent.calls + spent.leased_calls + calls > budget.calls:
                     granted, refused = 0, StopReason.CALLS
                 if budget.cost is not None:
@@ -284,15 +286,21 @@ class Meter:
                 self.refused = refused
                 return Lease(self, 0, 0, 0.0, price, refused)
             worth = price.cost(prompt_tokens, whole) if price else 0.0
-            self._set_aside(whole, calls, worth)
+            for meter in self._line:
+                spent = meter._sum
+                spent.leased += whole
+                spent.leased_calls += calls
+                spent.leased_cost += worth
             return Lease(self, whole, calls, worth, price, refused)
 
-    def _set_aside(self, tokens: int, calls: int, cost: float) -> None:
+    def _release(self, tokens: int, calls: int, cost: float) -> None:
+        """Take back what a lease has left."""
         with self._lock:
             for meter in self._line:
-                meter._sum.leased += tokens
-                meter._sum.leased_calls += calls
-                meter._sum.leased_cost += cost
+                spent = meter._sum
+                spent.leased -= tokens
+                spent.leased_calls -= calls
+                spent.leased_cost -= cost
 
     def charge(
         self,
@@ -309,6 +317,23 @@ class Meter:
         calls: int = 0,
     ) -> None:
         """Count what was really spent, by role (``sample``, ``conclude``, ``judge`` …); ``cost`` None is unknown."""
+        drafted = (accepted_draft_tokens, rejected_draft_tokens)
+        self._count(role, tokens, prompt_tokens, reused_tokens, estimated_tokens, drafted, flops, cost, calls)
+
+    def _count(
+        self,
+        role: str,
+        tokens: int,
+        prompt_tokens: int,
+        reused_tokens: int,
+        estimated_tokens: int,
+        drafted: tuple[int, int],
+        flops: float,
+        cost: float | None,
+        calls: int,
+        released: tuple[int, int, float] = (0, 0, 0.0),
+    ) -> None:
+        """``released``: tokens, calls and dollars of the lease that paid. One pass, as it is done for every token."""
         with self._lock:
             for meter in self._line:
                 total = meter._sum
@@ -316,8 +341,8 @@ class Meter:
                 total.prompt_tokens += prompt_tokens
                 total.reused_tokens += reused_tokens
                 total.estimated_tokens += estimated_tokens
-                total.accepted_draft_tokens += accepted_draft_tokens
-                total.rejected_draft_tokens += rejected_draft_tokens
+                total.accepted_draft_tokens += drafted[0]
+                total.rejected_draft_tokens += drafted[1]
                 total.calls += calls
                 total.flops += flops
                 if cost is None:
@@ -326,6 +351,9 @@ class Meter:
                     total.cost += cost
                 if tokens:
                     meter._by_role[role] = meter._by_role.get(role, 0) + tokens
+                total.leased -= released[0]
+                total.leased_calls -= released[1]
+                total.leased_cost -= released[2]
 
     def observe(self, *, width: int = 0, depth: int = 0) -> None:
         """Count ``width`` new trajectories, and note the depth of one."""
@@ -413,27 +441,18 @@ class Lease:
     ) -> None:
         """Count real spending, as Meter.charge does, against what this lease has set aside."""
         cost = self._price.cost(prompt_tokens + reused_tokens, tokens) if self._price else None
-        self._release(min(tokens, self._tokens_left), min(calls, self._calls_left), min(cost or 0.0, self._cost_left))
-        self.meter.charge(
-            role,
-            tokens=tokens,
-            prompt_tokens=prompt_tokens,
-            reused_tokens=reused_tokens,
-            estimated_tokens=estimated_tokens,
-            accepted_draft_tokens=accepted_draft_tokens,
-            rejected_draft_tokens=rejected_draft_tokens,
-            flops=flops,
-            cost=cost,
-            calls=calls,
+        released = min(tokens, self._tokens_left), min(calls, self._calls_left), min(cost or 0.0, self._cost_left)
+        self._tokens_left -= released[0]
+        self._calls_left -= released[1]
+        self._cost_left -= released[2]
+        drafted = (accepted_draft_tokens, rejected_draft_tokens)
+        self.meter._count(
+            role, tokens, prompt_tokens, reused_tokens, estimated_tokens, drafted, flops, cost, calls, released
         )
 
     def close(self) -> None:
         """Give back what was not used. Idempotent."""
-        self._release(self._tokens_left, self._calls_left, self._cost_left)
-
-    def _release(self, tokens: int, calls: int, cost: float) -> None:
-        if tokens or calls or cost:
-            self._tokens_left -= tokens
-            self._calls_left -= calls
-            self._cost_left -= cost
-            self.meter._set_aside(-tokens, -calls, -cost)
+        left = self._tokens_left, self._calls_left, self._cost_left
+        if any(left):
+            self._tokens_left, self._calls_left, self._cost_left = 0, 0, 0.0
+            self.meter._release(*left)

@@ -8,6 +8,7 @@ only where nothing follows it. All scans are linear in the text, and only its la
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from fathom.answers.notation import balanced
 
@@ -18,6 +19,7 @@ _LONE_LENGTH = 80
 _THOUGHT_ENDS = ("</think>", "</thinking>", "</thought>", "</reasoning>", "◁/think▷", "<|end_of_thought|>")
 _BOXED = re.compile(r"\\(?:f?boxed|fbox)\s{0,4}(\{|\S{1,40})")
 _MARK = re.compile(r"####|(?<!\w)(?:[Aa]nswer|ANSWER|[Rr]esult|RESULT|[Ss]olution|SOLUTION)")
+_STEMS = ("####", "nswer", "NSWER", "esult", "ESULT", "olution", "OLUTION")  # of every mark, but for its first letter
 _STATES = re.compile(
     r"(?:[ \t]{1,4}to[ \t][^.\n:]{1,60}?)?(?:\*\*|__)?[ \t]{0,4}(?:\bis\b[ \t]{0,4}:?|:|=)(?:\*\*|__)?[ \t]{0,8}",
     re.IGNORECASE,
@@ -29,6 +31,7 @@ _SENTENCE_END = re.compile(
 _NUMBER = re.compile(
     r"[+-]?(?:[$€£]\s?)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.?\d+)(?:[eE][+-]?\d{1,4})?(?:/\d+)?\s?%?", re.ASCII
 )
+_BARE_NUMBER = re.compile(r"[:* \t]*([+-]?\d{1,15}(?:\.\d{1,15})?)\**\.?[ \t]*(?:\n|$)", re.ASCII)
 _CLOSING_NUMBER = re.compile(
     r"(?:[=≈]|\b(?:is|are|was|equals|equal to|get|gives|has|have|costs?)\b:?)\s{0,4}"
     rf"\$?((?:{_NUMBER.pattern})(?:\s[a-zA-Z]{{1,15}}){{0,3}})\$?$",
@@ -87,11 +90,20 @@ def _stated(text: str, kind: str | None) -> str | None:
     boxed = _last_boxed(text)
     if boxed is not None:
         return boxed
-    for mark in reversed(list(_MARK.finditer(text))):
+    for mark in _marks(text):
         states = mark if mark.group() == "####" else _STATES.match(text, mark.end())
         if states and (answer := _payload(text[states.end() : states.end() + 2000], kind)):
             return answer
     return None
+
+
+def _marks(text: str) -> Iterator[re.Match[str]]:
+    """Where an answer may be announced, from last to first. Plain searches are many times faster than the pattern."""
+    at = {stem: text.rfind(stem) for stem in _STEMS}
+    while (position := at[last := max(at, key=at.__getitem__)]) >= 0:
+        at[last] = text.rfind(last, 0, position)
+        if mark := _MARK.match(text, position if last == "####" else max(0, position - 1)):
+            yield mark
 
 
 def _last_boxed(text: str) -> str | None:
@@ -111,6 +123,10 @@ def _last_boxed(text: str) -> str | None:
 
 def _payload(text: str, kind: str | None) -> str | None:
     """The answer at the head of what follows a mark: the rest of its line, or the next line where that is empty."""
+    if (
+        kind is None and (bare := _BARE_NUMBER.match(text)) is not None
+    ):  # as most answers are; the rest comes to the same
+        return bare.group(1)
     line = next((line for line in text.lstrip(":* \t").split("\n")[:3] if line.strip(" \t*:_$")), "").strip()
     display = _DISPLAY.match(text.lstrip(":* \t\n"))
     if display is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fathom.language.engines.base import Finish, Piece, Span
+from fathom.language.engines.base import CallPart, Finish, Piece, Span
+from fathom.records import ToolCall
 
 __all__ = ["Choice"]
 
@@ -18,6 +19,9 @@ class Choice:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top_logprobs: list[tuple[float, ...]] = field(default_factory=list)
+    spelled: list[bytes] = field(default_factory=list)
+    likeliest: list[tuple[str, ...]] = field(default_factory=list)
+    calls: list[CallPart] = field(default_factory=list)
     tokens: int = 0
     finish: Finish | None = None
     stopped_by: str | None = None
@@ -30,12 +34,31 @@ class Choice:
         self.reasoning.append(piece.reasoning)
         self.ids.extend(piece.token_ids)
         self.logprobs.extend(piece.logprobs)
-        self.top_logprobs.extend(tuple(logprob for _, logprob in top) for top in piece.top_logprobs)
+        if piece.top_logprobs:
+            self.top_logprobs.extend(tuple(logprob for _, logprob in top) for top in piece.top_logprobs)
+            self.likeliest.extend(tuple(token for token, _ in top) for top in piece.top_logprobs)
+        self.spelled.extend(piece.spelled)
+        self.calls.extend(piece.calls)
         self.tokens += piece.tokens
         if piece.finish is not None:
             self.finish = piece.finish
             self.stopped_by = piece.stopped_by
             self.error = str(piece.error) if piece.error else None
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The functions that it wants called, put together, in order."""
+        parts: dict[int, list[CallPart]] = {}
+        for part in self.calls:
+            parts.setdefault(part.index, []).append(part)
+        return tuple(
+            ToolCall(
+                next((part.id for part in call if part.id), ""),
+                "".join(part.name for part in call),
+                "".join(part.arguments for part in call),
+            )
+            for _, call in sorted(parts.items())
+        )
 
     @property
     def span(self) -> Span:

@@ -157,6 +157,7 @@ class Driver:
             return
         if self.search.minds_spending:
             self.search.tell_spending(self.meter.remaining, self.meter.elapsed)
+        deepest = 0
         while self._events:
             match self._events.popleft():
                 case Trajectory(reason="failed") as failed:
@@ -164,7 +165,7 @@ class Driver:
                     self.search.tell_lost(Lost((failed.id,), failed.error or "failed"))
                 case Trajectory() as trajectory:
                     self._starved = False
-                    self.meter.observe(depth=trajectory.depth)
+                    deepest = max(deepest, trajectory.depth)
                     self.search.tell(trajectory)
                 case Lost() as lost:
                     self._holdback.settle(lost.ids)
@@ -175,6 +176,7 @@ class Driver:
                 case (id, verdict):
                     self._holdback.settle((id,))
                     self.search.tell_verdict(id, verdict)
+        self.meter.observe(depth=deepest)
         if self._observe is not None:
             self._observe()
 
