@@ -31,6 +31,9 @@ EACH = 20e-6
 """Seconds before the deadline at which the answer is taken, and more for each trajectory: what it takes to gather the
 answer, rank the others, and hand them over."""
 
+CAUTION = 1.2
+"""By what concluding is held back more while there is no answer at all: the first one must not come too late."""
+
 _Judged = tuple[int, Verdict]
 
 
@@ -63,6 +66,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starved = False
         self._begun = False
+        self._answered = False
         self._stopped: StopReason | None = None
 
     @property
@@ -128,6 +132,7 @@ class Driver:
     def _hold(self) -> float:
         """Seconds that concluding everything unfinished, and judging it, will take."""
         concluding = self.session.reserve(max(1, self.growing + self.search.at_rest)).seconds
+        concluding *= 1.0 if self._answered else CAUTION
         return concluding + (self._holdback.seconds if self.search.judge is not None else 0.0)
 
     def _room(self) -> int:
@@ -165,6 +170,7 @@ class Driver:
                     self.search.tell_lost(Lost((failed.id,), failed.error or "failed"))
                 case Trajectory() as trajectory:
                     self._starved = False
+                    self._answered = self._answered or trajectory.answer is not None
                     deepest = max(deepest, trajectory.depth)
                     self.search.tell(trajectory)
                 case Lost() as lost:
