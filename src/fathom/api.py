@@ -24,7 +24,7 @@ from fathom.team import Team
 
 __all__ = ["asolve", "open", "prepare_run", "solve", "stream"]
 
-Prompt = str | Problem | Iterable[Message | Mapping[str, str]]
+Prompt = str | Problem | Iterable[Message | Mapping[str, Any]]
 
 DEFAULT_STRATEGY = "auto"
 

@@ -32,6 +32,7 @@ class Capability(StrEnum):
     REVISE = "revise"  # a new attempt that sees an earlier one and what was found wrong with it
     VALUE = "value"  # an own estimate of being right, per trajectory
     VALID = "valid"  # knows for certain whether an answer is right
+    TOOLS = "tools"  # asks to have functions called that a problem offers
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ __all__ = [
     "Result",
     "Spent",
     "StopReason",
+    "ToolCall",
+    "Tools",
     "Trajectory",
     "Update",
 ]
@@ -43,47 +45,96 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that a model asks to have called. ``arguments`` is the JSON that it wrote, valid or not."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The functions that a model may ask to have called, in OpenAI's form.
+
+    ``functions`` are each like ``{"type": "function", "function": {"name": …, "parameters": …}}``. ``choice`` is
+    ``auto``, ``none``, ``required``, or names the one function to call; ``parallel`` says whether there may be several
+    calls at once. None leaves either to the model.
+    """
+
+    functions: tuple[Mapping[str, Any], ...]
+    choice: str | Mapping[str, Any] | None = None
+    parallel: bool | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(tool["function"]["name"] for tool in self.functions)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat. ``role`` is ``system``, ``user`` or ``assistant``."""
+    """One turn of a chat. ``role`` is ``system``, ``user``, ``assistant`` or ``tool``.
+
+    ``name`` tells speakers of one role apart. ``tool_calls`` are what the assistant asked for in its turn, and
+    ``tool_call_id`` is the call that a turn of the role ``tool`` gives the result of.
+    """
 
     role: str
     content: str
+    name: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What was asked: chat messages, or for a recursive model the puzzle as the text of the only message."""
+    """What was asked: chat messages, or for a recursive model the puzzle as the text of the only message.
+
+    With ``tools`` the answer may be calls of them instead of words.
+    """
 
     messages: tuple[Message, ...]
+    tools: Tools | None = None
 
     @classmethod
-    def of(cls, prompt: str | Problem | Iterable[Message | Mapping[str, str]]) -> Problem:
+    def of(cls, prompt: str | Problem | Iterable[Message | Mapping[str, Any]], tools: Tools | None = None) -> Problem:
         """From a string, or from chat messages in the OpenAI form. Raises UsageError on anything else."""
         if isinstance(prompt, Problem):
             return prompt
         if isinstance(prompt, str):
             if not prompt.strip():
                 raise UsageError("the prompt is empty")
-            return cls((Message("user", prompt),))
+            return cls((Message("user", prompt),), tools)
         messages = tuple(_message(item) for item in prompt)
-        if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
-            raise UsageError("the messages must end with a user message that is not empty")
-        return cls(messages)
+        last = messages[-1] if messages else Message("", "")
+        if last.role != "tool" and (last.role != "user" or not last.content.strip()):
+            raise UsageError("the messages must end with a user message that is not empty, or with a tool's result")
+        return cls(messages, tools)
 
     @property
     def text(self) -> str:
         """The last user message: the question itself."""
-        return self.messages[-1].content
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), self.messages[-1].content)
 
 
-def _message(item: Message | Mapping[str, str]) -> Message:
+def _message(item: Message | Mapping[str, Any]) -> Message:
     if isinstance(item, Message):
         return item
-    if not isinstance(item, Mapping) or not isinstance(item.get("content"), str):
+    content = item.get("content") if isinstance(item, Mapping) else None
+    if content is None and isinstance(item, Mapping) and item.get("tool_calls"):
+        content = ""
+    if not isinstance(content, str):
         raise UsageError(f"a message is a mapping with 'role' and a string 'content', not {item!r:.80}")
-    if item.get("role") not in ("system", "developer", "user", "assistant"):
-        raise UsageError(f"a message's role is system, user or assistant, not {item.get('role')!r}")
-    return Message(item["role"], item["content"])
+    if item.get("role") not in ("system", "developer", "user", "assistant", "tool"):
+        raise UsageError(f"a message's role is system, user, assistant or tool, not {item.get('role')!r}")
+    try:
+        calls = tuple(
+            ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+            for call in item.get("tool_calls") or ()
+        )
+    except (KeyError, TypeError):
+        raise UsageError(f"a tool call has an id and a function with name and arguments: {item!r:.80}") from None
+    return Message(item["role"], content, item.get("name") or "", calls, item.get("tool_call_id") or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +147,8 @@ class Trajectory:
     finished even when it was concluded afterwards. ``reason`` says how it ended (``stop``, ``length``, ``cut``,
     ``halted``, ``converged``, ``looped``, ``verified``, ``failed``). ``logprobs`` has one natural-log probability per
     generated token where the engine gives them, ``top_logprobs`` those of the likeliest tokens at each, highest first.
+    ``spelled`` are the bytes of each of these tokens, ``likeliest`` the texts of those at each. ``tool_calls`` are the
+    functions that it wants called, which then are its answer.
     ``value`` is the model's own estimate that it will be right (a value head), where it has one; ``valid`` says whether
     the answer *is* right, where the reasoner knows for certain (a puzzle's constraints). ``key`` is what the answer
     means: trajectories with equal keys gave the same answer; ``parsed`` is False for an answer whose meaning could not
@@ -113,6 +166,9 @@ class Trajectory:
     reason: str = ""
     logprobs: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    spelled: tuple[bytes, ...] = field(default=(), repr=False)
+    likeliest: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    tool_calls: tuple[ToolCall, ...] = ()
     value: float | None = None
     valid: bool | None = None
     error: str | None = None
@@ -181,13 +237,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of ``fathom.solve``. ``text`` is the whole output of the trajectory that the answer came from."""
+    """The outcome of ``fathom.solve``. ``best`` is the trajectory that the answer came from, ``text`` its output."""
 
     answer: str
     confidence: float
     receipt: Receipt
     text: str = ""
     trajectories: Sequence[Trajectory] = ()
+    best: Trajectory | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fathom.budget import Budget, Meter
 from fathom.errors import CapabilityError, LimitError, NoAnswer, UpstreamError
-from fathom.reasoner import Reasoner
+from fathom.reasoner import Capability, Reasoner
 from fathom.records import Problem, Receipt, Result, StopReason, Trajectory, Update
 from fathom.search.base import Search, Standing, Strategy, Terms
 from fathom.search.driver import Driver
@@ -49,7 +49,8 @@ class Run:
         self._stopped: StopReason | None = None
 
     def _begin(self) -> Search:
-        missing = self.strategy.required - self.model.capabilities
+        needed = self.strategy.required | ({Capability.TOOLS} if self.problem.tools else frozenset())
+        missing = needed - self.model.capabilities
         if missing:
             what = ", ".join(sorted(missing))
             raise CapabilityError(
@@ -156,6 +157,7 @@ class Run:
             receipt=receipt,
             text=best.text if best else "",
             trajectories=tuple(self.search.trajectories.values()),
+            best=best,
         )
 
     @property

@@ -37,8 +37,10 @@ class Choice:
         if piece.top_logprobs:
             self.top_logprobs.extend(tuple(logprob for _, logprob in top) for top in piece.top_logprobs)
             self.likeliest.extend(tuple(token for token, _ in top) for top in piece.top_logprobs)
-        self.spelled.extend(piece.spelled)
-        self.calls.extend(piece.calls)
+        if piece.spelled:
+            self.spelled.extend(piece.spelled)
+        if piece.calls:
+            self.calls.extend(piece.calls)
         self.tokens += piece.tokens
         if piece.finish is not None:
             self.finish = piece.finish

@@ -12,6 +12,7 @@ from fathom.errors import LimitError, PromptTooLong, UsageError, one_of
 from fathom.language.engines.base import Engine, EngineCapability, Pace, Prompt, Sampling
 from fathom.language.prompts import FORMS, AnswerForm, after
 from fathom.language.session import LanguageSession
+from fathom.language.structured import form_of
 from fathom.language.timing import Habits, Timing
 from fathom.reasoner import Capability
 from fathom.records import Message, Problem
@@ -30,7 +31,8 @@ class LanguageModel:
     """An engine seen as a reasoner: depth is reasoning tokens, width is samples.
 
     ``form`` says what the answer is: a short result, code, or the whole text. ``sampling`` holds for all that is drawn;
-    what a search wants greedy is drawn at temperature 0. ``name`` is what receipts call it; by default as the engine
+    what a search wants greedy is drawn at temperature 0; with a ``schema`` the answer is the JSON that follows it, and
+    no instructions are given beside the prompt. ``name`` is what receipts call it; by default as the engine
     does.
     """
 
@@ -67,6 +69,8 @@ class LanguageModel:
         found = {Capability.REVISE, Capability.WORDS}
         if EngineCapability.LOGPROBS in has:
             found |= {Capability.LOGPROBS, Capability.TOP_LOGPROBS}
+        if EngineCapability.TOOLS in has:
+            found.add(Capability.TOOLS)
         if EngineCapability.PREFIX in has:
             found |= {Capability.CONTINUE, Capability.FORK, Capability.STEPS, Capability.EXTEND}
         return frozenset(found)
@@ -96,10 +100,10 @@ class LanguageModel:
     async def open(
         self, problem: Problem, meter: Meter, *, seed: int = 0, wants: frozenset[Capability] = frozenset()
     ) -> LanguageSession:
-        form = FORMS[self.form]
-        opening = self._opening(direct=False)
+        form = form_of(self.form, self.sampling.schema, problem.tools)
+        opening = self._opening(direct=False) if form.think else ()
         messages = after(opening, problem)
-        prompt_tokens = await self.engine.count(Prompt(messages))
+        prompt_tokens = await self.engine.count(Prompt(messages, tools=problem.tools))
         if prompt_tokens is not None:
             self._check_length(prompt_tokens, form.tokens)
             self._check_deadline(prompt_tokens - self._warm.get(opening, 0), meter)
@@ -113,9 +117,10 @@ class LanguageModel:
         return LanguageSession(
             self.engine,
             messages,
-            after(self._opening(direct=True), problem),
+            after(self._opening(direct=True) if form.think else (), problem),
             form,
             sampling,
+            tools=problem.tools,
             seed=seed,
             timing=Timing(self.engine.traits, form, self._pace, self._habits[self.form], unread),
             prompt_tokens=prompt_tokens,

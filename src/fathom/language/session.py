@@ -32,9 +32,10 @@ from fathom.language.engines.base import (
     Span,
 )
 from fathom.language.prompts import Form, again, open_thinking
+from fathom.language.structured import read_calls
 from fathom.language.timing import DEFAULT_DEPTH, Timing
 from fathom.reasoner import Expansion, Floor, Reserve
-from fathom.records import Message, Trajectory
+from fathom.records import Message, ToolCall, Tools, Trajectory
 
 __all__ = ["LanguageSession"]
 
@@ -68,12 +69,14 @@ class LanguageSession:
         seed: int,
         timing: Timing,
         prompt_tokens: int | None,
+        tools: Tools | None = None,
     ) -> None:
         self.engine = engine
         self.form = form
         self.sampling = sampling
         self.seed = seed
         self.prompt_tokens = prompt_tokens
+        self.tools = tools
         self.messages = messages
         self.direct = direct
         self.timing = timing
@@ -174,7 +177,7 @@ class LanguageSession:
     def _request(self, expansion: Expansion, start: _State, leases: Sequence[Lease], meter: Meter) -> Request:
         unlimited = meter.deadline == math.inf
         return Request(
-            Prompt((*self.messages, *start.revises), start.spans),
+            Prompt((*self.messages, *start.revises), start.spans, self.tools),
             n=len(leases),
             max_tokens=max(1, min(lease.left for lease in leases) - self.form.tokens),
             sampling=self._sampling(expansion),
@@ -251,8 +254,10 @@ class LanguageSession:
             self.timing.stepped(sum(map(len, self._running.values())), now - since[piece.index])
         since[piece.index] = now
 
-    async def _read(self, text: str) -> tuple[str | None, str, bool]:
-        """``answer``, ``key`` and ``parsed`` of a trajectory with this text."""
+    async def _read(self, text: str, calls: Sequence[ToolCall] = ()) -> tuple[str | None, str, bool]:
+        """``answer``, ``key`` and ``parsed`` of a trajectory with this text and these calls of tools."""
+        if calls:
+            return read_calls(calls, self.tools)
         answer = self.form.extract(text)
         if answer is None:
             return None, "", True
@@ -270,7 +275,8 @@ class LanguageSession:
             spans, text = (*spans, Span(STEP)), text + STEP
         if finished:
             self.timing.finished((parent.depth if parent else 0) + choice.tokens)
-        answer, key, parsed = await self._read(text) if finished else (None, "", True)
+        calls = choice.tool_calls if finished and choice.calls else ()
+        answer, key, parsed = await self._read(text, calls) if finished else (None, "", True)
         return Trajectory(
             id,
             parent=expansion.parent.id if expansion.parent and expansion.parent.id != id else None,
@@ -283,6 +289,9 @@ class LanguageSession:
             reason=self._reason(choice, finished),
             logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
             top_logprobs=(*(parent.top_logprobs if parent else ()), *choice.top_logprobs),
+            spelled=(*(parent.spelled if parent else ()), *choice.spelled),
+            likeliest=(*(parent.likeliest if parent else ()), *choice.likeliest),
+            tool_calls=calls,
             error=choice.error,
             state=_State(spans, lease, start.revises, greedy=expansion.greedy),
         )
@@ -347,6 +356,8 @@ class LanguageSession:
                 text=trajectory.text + said + stated,
                 logprobs=(*trajectory.logprobs, *choice.logprobs),
                 top_logprobs=(*trajectory.top_logprobs, *choice.top_logprobs),
+                spelled=(*trajectory.spelled, *choice.spelled),
+                likeliest=(*trajectory.likeliest, *choice.likeliest),
             )
             if not stated.strip():
                 return concluded
@@ -358,14 +369,15 @@ class LanguageSession:
     def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:
         """The prompt that has the trajectory conclude, and the words that were put into the model's mouth."""
         messages = (*(self.direct if state.direct else self.messages), *state.revises)
+        tools = replace(self.tools, choice="none") if self.tools else None
         if EngineCapability.PREFIX in self.traits.capabilities:
             cue = self.form.cue if trajectory.text else self.form.bare_cue
             if (tag := open_thinking(trajectory.text)) is not None:
                 cue = f"\n{tag}{cue}"
-            return Prompt(messages, (*state.spans, Span(cue))), cue
+            return Prompt(messages, (*state.spans, Span(cue)), tools), cue
         if trajectory.text:
             messages = (*messages, Message("assistant", trajectory.text), Message("user", self.form.request))
-        return Prompt(messages), ""
+        return Prompt(messages, tools=tools), ""
 
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories:

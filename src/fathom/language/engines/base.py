@@ -18,9 +18,10 @@ from typing import Any, Protocol, Self
 
 from fathom.costs import at_width
 from fathom.errors import EngineError, UsageError
-from fathom.records import Message
+from fathom.records import Message, Tools
 
 __all__ = [
+    "CallPart",
     "Engine",
     "EngineCapability",
     "EngineTraits",
@@ -46,6 +47,8 @@ class EngineCapability(StrEnum):
     SCHEMA = "schema"  # constrains the output to a JSON schema
     SEED = "seed"  # the same seed gives the same text (to the extent that its docstring states)
     EMBEDDING = "embedding"  # embeds text
+    TOOLS = "tools"  # is told of functions, and asks to have them called
+    BIAS = "bias"  # draws tokens with biases of their own
 
 
 class Finish(StrEnum):
@@ -67,10 +70,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Chat messages, and the beginning of the assistant's turn that is to be continued (``prefix``, may be empty)."""
+    """Chat messages, and the beginning of the assistant's turn that is to be continued (``prefix``, may be empty).
+
+    ``tools`` are functions that the model may ask to have called.
+    """
 
     messages: tuple[Message, ...]
     prefix: tuple[Span, ...] = ()
+    tools: Tools | None = None
 
     @property
     def prefix_text(self) -> str:
@@ -91,6 +98,7 @@ class Sampling:
     logprobs: bool = False
     top_logprobs: int = 0
     schema: Mapping[str, Any] | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits of these tokens
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,6 +128,16 @@ class Request:
     deadline: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """What is new of tool call ``index`` of a choice: where it begins its id and name, and more of its arguments."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 @dataclass(slots=True)
 class Piece:
     """What is new of choice ``index``.
@@ -127,7 +145,8 @@ class Piece:
     ``tokens`` counts the new ones; a last piece may correct what the pieces before it counted, even downwards, so that
     the sum is what the engine charged. ``token_ids`` are ids that spell the new text, where an engine gives them.
     ``logprobs`` has one natural-log probability per new token where asked for. ``top_logprobs`` has, per new token, the
-    most likely tokens with theirs. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that a
+    most likely tokens with theirs, and ``spelled`` its own bytes. ``calls`` are the functions that the model asks to
+    have called. ``reasoning`` is text of a separate reasoning channel (``<think>`` sections that a
     server splits off). ``prompt_tokens`` counts what was read anew of the prompt for this choice and ``reused_tokens``
     what was taken from a cache; both come once per choice at most. ``accepted_draft_tokens`` of the new tokens were
     drafted by speculation, and ``rejected_draft_tokens`` were drafted in vain. The last piece of a choice has
@@ -142,6 +161,8 @@ class Piece:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
+    spelled: tuple[bytes, ...] = ()
+    calls: tuple[CallPart, ...] = ()
     reasoning: str = ""
     prompt_tokens: int = 0
     reused_tokens: int = 0

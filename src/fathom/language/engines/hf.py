@@ -128,6 +128,8 @@ class HFEngine:
             raise UsageError(f"n and max_tokens must be 1 or more, not {request.n} and {request.max_tokens}")
         if sampling.schema is not None:
             raise UsageError("this engine cannot hold its output to a schema; use an embedded model or a server")
+        if sampling.logit_bias:
+            raise UsageError("this engine takes no logit_bias; use an embedded model or a server")
         if sampling.presence_penalty or sampling.frequency_penalty:
             raise UsageError("this engine has no penalties of presence and frequency; leave them out")
         return ThreadedGeneration(self, request)

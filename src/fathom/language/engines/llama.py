@@ -47,6 +47,7 @@ _CAPABILITIES = frozenset(
         EngineCapability.MANY,
         EngineCapability.SCHEMA,
         EngineCapability.SEED,
+        EngineCapability.BIAS,
     }
 )
 CONTEXT = 16_384  # tokens of the key-value cache

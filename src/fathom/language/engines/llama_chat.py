@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
-from fathom.errors import EngineError
+from fathom.errors import CapabilityError, EngineError
 from fathom.language.engines.base import Prompt
 
 __all__ = ["ChatTokenizer", "Tokens"]
@@ -66,7 +66,12 @@ class ChatTokenizer:
         self._frame(("user",))  # a template that cannot be used is refused at once
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """The prompt up to where the assistant goes on: its messages, the opening of its turn, and the given prefix."""
+        """The prompt up to where the assistant goes on: its messages, the opening of its turn, and the given prefix.
+
+        Raises CapabilityError for tools: llama.cpp's C interface renders chats of plain turns alone.
+        """
+        if prompt.tools or any(message.tool_calls or message.tool_call_id for message in prompt.messages):
+            raise CapabilityError("this engine knows no tools; use an openai: model, or FATHOM_LLAMA=server")
         roles = tuple("system" if m.role == "developer" else m.role for m in prompt.messages)
         ids: list[int] = list(self._model.vocabulary.bos)
         for part in self._frame(roles):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,11 @@ class Candidates:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def of(self, logits: NDArray[np.float32]) -> TokenDataArray:
+    def of(self, logits: NDArray[np.float32], biases: Mapping[int, float] | None = None) -> TokenDataArray:
         self._rows["id"], self._rows["logit"] = self._ids, logits
+        for token, bias in (biases or {}).items():
+            if 0 <= token < len(self._ids):
+                self._rows["logit"][token] += bias
         return TokenDataArray(self._rows.ctypes.data_as(ctypes.POINTER(TokenData)), len(self._rows), -1, False)
 
 
@@ -55,13 +59,15 @@ class Sampler:
         grammar: Grammar | None = None,
     ) -> None:
         self._lib, self._candidates, self._grammar = library, candidates, grammar
+        self._biases = sampling.logit_bias
         self._chain: int | None = library.llama_sampler_chain_init(True)
         for sampler in _chain(library, sampling, len(candidates), seed % _LARGEST_SEED, window):
             library.llama_sampler_chain_add(self._chain, sampler)
 
     def draw(self, logits: NDArray[np.float32]) -> int:
         """The next token; the sampler goes on as if it was taken. Raises EngineError where a schema allows none."""
-        rows = self._candidates.of(logits if self._grammar is None else self._grammar.allowed(logits))
+        allowed = logits if self._grammar is None else self._grammar.allowed(logits)
+        rows = self._candidates.of(allowed, self._biases)
         self._lib.llama_sampler_apply(self._chain, rows)
         token = int(rows.data[max(rows.selected, 0)].id)
         self._lib.llama_sampler_accept(self._chain, token)

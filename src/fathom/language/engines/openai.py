@@ -105,7 +105,7 @@ class OpenAIEngine:
         dialect = self.dialect
         if self._known is not None and self._known[0] is dialect:
             return self._known[1]
-        able = {EngineCapability.SCHEMA}
+        able = {EngineCapability.SCHEMA, EngineCapability.TOOLS, EngineCapability.BIAS}
         able |= {EngineCapability.LOGPROBS} if dialect.logprobs else set()
         able |= {EngineCapability.SEED} if dialect.seed else set()
         able |= {EngineCapability.MANY} if dialect.many != 1 else set()

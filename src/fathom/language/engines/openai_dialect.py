@@ -16,6 +16,7 @@ import msgspec
 from fathom.errors import UsageError
 from fathom.language.engines.base import Request
 from fathom.language.engines.openai_wire import Refusal
+from fathom.records import Message
 
 __all__ = ["Dialect", "Prefix", "encode"]
 
@@ -91,7 +92,7 @@ def encode(model: str, request: Request, dialect: Dialect, *, stream: bool) -> b
     sampling = request.sampling
     if taken := sorted(OURS & sampling.extra.keys()):
         raise UsageError(f"extra may not set {', '.join(taken)}: the engine itself does")
-    messages = [{"role": message.role, "content": message.content} for message in request.prompt.messages]
+    messages = [_worded(message) for message in request.prompt.messages]
     body: dict[str, Any] = {"model": model, "messages": messages, dialect.limit: request.max_tokens}
     for name in ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty"):
         if (value := getattr(sampling, name)) is not None:
@@ -102,6 +103,14 @@ def encode(model: str, request: Request, dialect: Dialect, *, stream: bool) -> b
         body["logprobs"] = True
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
+    if sampling.logit_bias:
+        body["logit_bias"] = sampling.logit_bias
+    if (tools := request.prompt.tools) is not None:
+        body["tools"] = tools.functions
+        if tools.choice is not None:
+            body["tool_choice"] = tools.choice
+        if tools.parallel is not None:
+            body["parallel_tool_calls"] = tools.parallel
     if sampling.schema is not None:
         schema = {"name": "answer", "strict": True, "schema": sampling.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -118,3 +127,18 @@ def encode(model: str, request: Request, dialect: Dialect, *, stream: bool) -> b
         return msgspec.json.encode(body)[:-1]
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"extra or schema cannot be put into JSON: {error}") from None
+
+
+def _worded(message: Message) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name:
+        said["name"] = message.name
+    if message.tool_call_id:
+        said["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        said["content"] = message.content or None
+        said["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    return said

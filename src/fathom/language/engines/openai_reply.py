@@ -7,14 +7,25 @@ Where the server's count never comes, the pieces keep what was seen and are mark
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import Protocol
 
 import msgspec
 
-from fathom.language.engines.base import Finish, Piece, Request
+from fathom.language.engines.base import CallPart, Finish, Piece, Request
 from fathom.language.engines.openai_dialect import Dialect
-from fathom.language.engines.openai_wire import Choice, Delta, Reply, TokenLogprob, Usage, decode, refusal
+from fathom.language.engines.openai_wire import (
+    Choice,
+    Delta,
+    Function,
+    Reply,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+    decode,
+    refusal,
+)
 from fathom.language.engines.upstream import Failure, Upstream
 
 __all__ = ["Audience", "Exchange"]
@@ -130,12 +141,13 @@ class Exchange:
         delta = choice.delta or choice.message or EMPTY
         text, thought = delta.content or delta.refusal or "", delta.thought
         logs = choice.logprobs.content if choice.logprobs else None
-        if (text or thought or logs) and audience.wants(index):
+        calls = _calls(delta.tool_calls) if delta.tool_calls else ()
+        if (text or thought or logs or calls) and audience.wants(index):
             self._release()
             self._logged = self._logged or bool(logs)
             tokens = len(logs) if logs else 0 if self._logged else 1
             self._counted[at] = counted + tokens
-            self._grow(at, Piece(index, text, tokens, reasoning=thought), logs)
+            self._grow(at, Piece(index, text, tokens, reasoning=thought, calls=calls), logs)
             if counted < EARLY <= counted + tokens and len(self._counted) == 1 < len(self.indices):
                 audience.alone(self)
         if choice.finish_reason:
@@ -151,6 +163,8 @@ class Exchange:
             fresh.tokens += piece.tokens
             fresh.logprobs += piece.logprobs
             fresh.top_logprobs += piece.top_logprobs
+            fresh.spelled += piece.spelled
+            fresh.calls += piece.calls
 
     def flush(self) -> None:
         """Emit what the events since the last time brought."""
@@ -263,11 +277,13 @@ class Exchange:
         audience = self._audience
         message = choice.message or choice.delta or EMPTY
         piece = Piece(index, message.content or message.refusal or "", reasoning=message.thought)
+        if message.tool_calls:
+            piece.calls = _calls(message.tool_calls)
         if audience.dialect.prefix == "native":  # llama.cpp repeats the beginning in a whole reply, not in a stream
             piece.text = piece.text.removeprefix(audience.request.prompt.prefix_text)
         _attach(piece, choice.logprobs.content if choice.logprobs else None, audience.request)
         self._logged = self._logged or bool(piece.logprobs)
-        if message.content is None and not (piece.text or piece.reasoning):
+        if message.content is None and not (piece.text or piece.reasoning or piece.calls):
             return self._failed(piece, "sent a choice without text")
         return self._last(piece, choice.finish_reason or "stop", choice.stopped_by)
 
@@ -286,7 +302,7 @@ class Exchange:
             if total is not None and not first_only:
                 counts[-1] += total - sum(counts)
             return counts, False
-        sizes = [len(piece.text) + len(piece.reasoning) + 1 for piece in pieces]
+        sizes = [len(piece.text) + len(piece.reasoning) + _written(piece.calls) + 1 for piece in pieces]
         if total is None:
             return [-(-size // CHARACTERS) for size in sizes], True
         if first_only:
@@ -329,11 +345,36 @@ def _attach(piece: Piece, logs: list[TokenLogprob] | None, request: Request) -> 
     """The log-probabilities, where they were asked for: some servers send them anyway, or more of them."""
     if logs and request.sampling.logprobs:
         piece.logprobs = tuple(token.logprob for token in logs)
+        piece.spelled = tuple(token.token.encode() if token.bytes is None else _bytes(token) for token in logs)
         if most := request.sampling.top_logprobs:
             piece.top_logprobs = tuple(
                 tuple((top.token, top.logprob) for top in (token.top_logprobs or ())[:most]) for token in logs
             )
     return piece
+
+
+def _bytes(token: TokenLogprob) -> bytes:
+    try:
+        return bytes(token.bytes or ())
+    except ValueError:  # no bytes at all
+        return token.token.encode()
+
+
+def _calls(calls: list[ToolCall]) -> tuple[CallPart, ...]:
+    """Tool calls, or what is new of them. One that begins without an id is given one: its result is to name it."""
+    parts: list[CallPart] = []
+    for at, call in enumerate(calls):
+        said = call.function or Function()
+        arguments = said.arguments if isinstance(said.arguments, str | None) else msgspec.json.encode(said.arguments)
+        if isinstance(arguments, bytes):
+            arguments = arguments.decode()
+        id = call.id or (f"call_{secrets.token_hex(12)}" if said.name else "")
+        parts.append(CallPart(at if call.index is None else call.index, id, said.name or "", arguments or ""))
+    return tuple(parts)
+
+
+def _written(calls: tuple[CallPart, ...]) -> int:
+    return sum(len(call.name) + len(call.arguments) for call in calls)
 
 
 def _apportioned(total: int, sizes: list[int]) -> list[int]:

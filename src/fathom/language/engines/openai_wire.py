@@ -16,6 +16,17 @@ __all__ = ["Choice", "Delta", "EventStream", "Refusal", "Reply", "TokenLogprob",
 EVENT_BYTES = 16 << 20  # of one event
 
 
+class Function(msgspec.Struct, frozen=True, gc=False):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None  # some servers forget to write the latter as text
+
+
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+
+
 class Delta(msgspec.Struct, frozen=True, gc=False):
     """A choice's ``message``, or in a stream its ``delta``."""
 
@@ -23,6 +34,7 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
 
     @property
     def thought(self) -> str:
@@ -36,6 +48,8 @@ class TopLogprob(msgspec.Struct, frozen=True, gc=False):
 
 class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     logprob: float
+    token: str = ""
+    bytes: list[int] | None = None
     top_logprobs: list[TopLogprob] | None = None
 
 

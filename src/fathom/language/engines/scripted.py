@@ -197,7 +197,8 @@ class _Playing(Generation):
                 count = request.sampling.top_logprobs
                 top = tuple(_top(word, logprob, count) for logprob in logprobs) if count else ()
                 shown = word if stop < 0 else word[: max(0, len(word) - (len(text) - stop))]
-                self._put(Piece(index, text=shown, tokens=1, logprobs=logprobs, top_logprobs=top))
+                spelled = (word.encode(),) if logprobs else ()
+                self._put(Piece(index, text=shown, tokens=1, logprobs=logprobs, top_logprobs=top, spelled=spelled))
                 if stop >= 0:
                     self._end(index, Finish.STOP, stopped_by=met)
                     return

@@ -20,6 +20,7 @@ from fathom.language.engines.llama_text import TextStream
 __all__ = ["Listener", "Spelling", "ThreadedChoice", "ThreadedEngine", "ThreadedGeneration", "TopLogprobs"]
 
 TopLogprobs = tuple[tuple[str, float], ...]
+Measured = tuple[bytes, float, TopLogprobs]
 
 
 class Spelling(Protocol):
@@ -62,7 +63,7 @@ class ThreadedChoice:
         self.closed = False  # nobody wants more of it: it came to its end, or was cancelled
         self._spelling, self._lock = spelling, lock
         self._text = TextStream(request.sampling.stop)
-        self._logprobs: deque[tuple[float, TopLogprobs]] = deque()  # of the tokens whose text is held back
+        self._measured: deque[Measured] = deque()  # the tokens whose text is held back
         self._accounted = False
 
     @property
@@ -87,19 +88,20 @@ class ThreadedChoice:
             finish = Finish.STOP
             text, ids = self._text.flush()
         else:
+            piece = self._spelling.piece(token)
             if measure is not None and self.measured:
-                self._logprobs.append(measure())
-            text, ids = self._text.feed(token, self._spelling.piece(token))
+                self._measured.append((piece, *measure()))
+            text, ids = self._text.feed(token, piece)
             if self._text.stopped:
                 finish = Finish.STOP
             elif len(self.generated) >= self.request.max_tokens or room < 1:
                 finish = Finish.LENGTH
                 rest, rest_ids = self._text.flush()
                 text, ids = text + rest, ids + rest_ids
-        logprobs = [self._logprobs.popleft() for _ in ids] if self._logprobs else []
+        measured = [self._measured.popleft() for _ in ids] if self._measured else []
         if self._text.stopped:
             ids = ids + self._spelling.tokenize(self._text.remainder)
-        self._put(text, ids, logprobs, finish)
+        self._put(text, ids, measured, finish)
 
     def drafted(self, accepted: int, rejected: int) -> None:
         """Report what came of a draft."""
@@ -107,7 +109,7 @@ class ThreadedChoice:
             self.pending.accepted_draft_tokens += accepted
             self.pending.rejected_draft_tokens += rejected
 
-    def _put(self, text: str, ids: list[int], logprobs: list[tuple[float, TopLogprobs]], finish: Finish | None) -> None:
+    def _put(self, text: str, ids: list[int], measured: list[Measured], finish: Finish | None) -> None:
         with self._lock:
             if self.closed:
                 return
@@ -115,9 +117,11 @@ class ThreadedChoice:
             piece.text += text
             piece.tokens += 1
             piece.token_ids += tuple(ids)
-            piece.logprobs += tuple(value for value, _ in logprobs)
-            if self.request.sampling.top_logprobs:
-                piece.top_logprobs += tuple(best for _, best in logprobs)
+            if measured:
+                piece.spelled += tuple(spelled for spelled, _, _ in measured)
+                piece.logprobs += tuple(value for _, value, _ in measured)
+                if self.request.sampling.top_logprobs:
+                    piece.top_logprobs += tuple(best for _, _, best in measured)
             piece.finish = finish
             if finish is Finish.STOP:
                 piece.stopped_by = self._text.stopped or ""
