@@ -2,26 +2,22 @@
 
     python benchmarks/gateway_faults.py --requests 10000
 
-Told are the ends by status, the longest wait against the deadline of 1 s, and what is left behind afterwards.
+Told are the ends by status, the longest waits against the deadline of 1 s, and what the gateway's process holds before
+and after.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import random
-import resource
+import re
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-import aiohttp
-from gateway_load import QUESTION
-
-from fathom.serve.config import Config, ModelEntry
-from fathom.serve.server import Server
+from gateway_load import exchange, gateway
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from upstreams import Upstream
@@ -29,36 +25,16 @@ from upstreams import Upstream
 FAULTS = ("400", "429", "500", "hang", "reset", "malformed", "page", "half", "truncated", "empty choices")
 
 
-async def measure(requests: int, clients: int) -> None:
-    rng = random.Random(0)
-    with Upstream(delay=0.005, fault=lambda number: rng.choice(FAULTS) if rng.random() < 0.25 else None) as upstream:
-        config = Config(port=0, models={"m": ModelEntry(uri=f"openai:m@{upstream.url}")})
-        async with Server(config) as server, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            permits, ends, longest = asyncio.Semaphore(clients), Counter[int](), 0.0
-
-            async def one(number: int) -> None:
-                nonlocal longest
-                body = {"model": "m", "messages": QUESTION, "stream": number % 2 == 0}
-                body["fathom"] = {"strategy": "vote(width=4)" if number % 3 else "direct", "within": 1.0}
-                async with permits:
-                    began = time.perf_counter()
-                    async with session.post(server.url + "/v1/chat/completions", json=body) as reply:
-                        await reply.read()
-                    longest = max(longest, time.perf_counter() - began)
-                    ends[reply.status] += 1
-
-            await asyncio.gather(*map(one, range(requests // 10)))
-            before = left()
-            await asyncio.gather(*map(one, range(requests)))
-            await asyncio.sleep(0.5)
-            print(f"{requests} requests: {dict(sorted(ends.items()))}; the longest took {longest:.3f} s of 1 s")
-            running = server.gateway.gate.running
-            print(f"tasks, descriptors, MiB at most: before {before}, after {left()}; running {running}")
+def body(number: int) -> dict[str, object]:
+    """Searches and plain completions, streamed and whole."""
+    strategy = "vote(width=4)" if number % 3 else "direct"
+    return {"stream": number % 2 == 0, "fathom": {"strategy": strategy, "within": 1.0}}
 
 
-def left() -> tuple[int, int, int]:
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    return len(asyncio.all_tasks()), len(os.listdir("/dev/fd")), memory
+def held(pid: int) -> str:
+    """Descriptors and memory of a process."""
+    memory = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return f"{len(os.listdir(f'/proc/{pid}/fd'))} descriptors, {int(memory[1]) >> 10 if memory else 0} MiB"
 
 
 def main() -> None:
@@ -66,7 +42,22 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=32)
     options = parser.parse_args()
-    asyncio.run(measure(options.requests, options.clients))
+    rng = random.Random(0)
+    with (
+        Upstream(delay=0.005, fault=lambda number: rng.choice(FAULTS) if rng.random() < 0.25 else None) as upstream,
+        gateway(upstream.url) as (url, pid),
+    ):
+        exchange(url, options.clients, [body(number) for number in range(options.requests // 10)])
+        before = held(pid)
+        seen = exchange(url, options.clients, [body(number) for number in range(options.requests)])
+        time.sleep(0.5)
+        ends = Counter(status for _, status in seen)
+        took = sorted(seconds for seconds, _ in seen)
+        print(f"{options.requests} requests: {dict(sorted(ends.items()))}")
+        print(
+            f"of a deadline of 1 s the longest took {took[-1]:.3f} s, 99.9 % at most {took[-1 - len(took) // 1000]:.3f}"
+        )
+        print(f"before: {before}; after: {held(pid)}")
 
 
 if __name__ == "__main__":

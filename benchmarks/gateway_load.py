@@ -58,25 +58,35 @@ def cpu_seconds(pid: int) -> float:
 
 
 def load(url: str, pid: int, clients: int, requests: int, body: Mapping[str, object]) -> Load:
-    """So many requests from so many clients at a time, each on a connection that it keeps."""
+    """So many requests from so many clients at a time, each of which must succeed."""
+    cpu, start = cpu_seconds(pid), time.perf_counter()
+    seen = exchange(url, clients, [body] * requests)
+    seconds = time.perf_counter() - start
+    assert all(status == 200 for _, status in seen), sorted({status for _, status in seen})
+    return Load(seconds, sorted(took * 1e3 for took, _ in seen), (cpu_seconds(pid) - cpu) * 1e3 / requests)
+
+
+def exchange(url: str, clients: int, bodies: Sequence[Mapping[str, object]]) -> list[tuple[float, int]]:
+    """Send them from so many clients at a time, each on a connection of its own: every reply's seconds and status."""
     where = urlsplit(url)
-    data = json.dumps({"model": "m", "messages": QUESTION, **body}).encode()
     head = (
         f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer none\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: "
     )
-    request = head.encode() + data
+    waiting = [json.dumps({"model": "m", "messages": QUESTION, **body}).encode() for body in reversed(bodies)]
     selector = selectors.DefaultSelector()
-    latencies: list[float] = []
-    sent = 0
-    cpu, start = cpu_seconds(pid), time.perf_counter()
-    for _ in range(clients):
-        connection = socket.create_connection((where.hostname, where.port))
+    seen: list[tuple[float, int]] = []
+
+    def send(connection: socket.socket) -> float:
+        data = waiting.pop()
+        connection.sendall(f"{head}{len(data)}\r\n\r\n".encode() + data)
+        return time.perf_counter()
+
+    connections = [socket.create_connection((where.hostname, where.port)) for _ in range(min(clients, len(bodies)))]
+    for connection in connections:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(request)
-        sent += 1
-        selector.register(connection, selectors.EVENT_READ, [bytearray(), time.perf_counter()])
-    while len(latencies) < requests:
+        selector.register(connection, selectors.EVENT_READ, [bytearray(), send(connection)])
+    while len(seen) < len(bodies):
         for key, _ in selector.select():
             connection, state = key.fileobj, key.data
             assert isinstance(connection, socket.socket)
@@ -85,16 +95,13 @@ def load(url: str, pid: int, clients: int, requests: int, body: Mapping[str, obj
             state[0] += received
             if not _whole(state[0]):
                 continue
-            latencies.append((time.perf_counter() - state[1]) * 1e3)
-            state[0], state[1] = bytearray(), time.perf_counter()
-            if sent < requests:
-                sent += 1
-                connection.sendall(request)
-    seconds = time.perf_counter() - start
-    cpu = cpu_seconds(pid) - cpu
-    for key in list(selector.get_map().values()):
-        key.fileobj.close()  # type: ignore[union-attr]
-    return Load(seconds, sorted(latencies), cpu * 1e3 / requests)
+            seen.append((time.perf_counter() - state[1], int(state[0].split(b" ", 2)[1])))
+            state[0] = bytearray()
+            if waiting:
+                state[1] = send(connection)
+    for connection in connections:
+        connection.close()
+    return seen
 
 
 def _whole(reply: bytearray) -> bool:
@@ -102,7 +109,6 @@ def _whole(reply: bytearray) -> bool:
     if end < 0:
         return False
     head = bytes(reply[:end]).lower()
-    assert b" 200 " in head.partition(b"\r\n")[0], bytes(reply[:500])
     if b"content-length:" in head:
         return len(reply) >= end + 4 + int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
     return reply.endswith(b"0\r\n\r\n")

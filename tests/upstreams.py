@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 
 PROMPT_TOKENS = 11
+SLOW = 5.0  # seconds that the fault "slow" adds
 
 
 def answer(body: dict[str, Any], choice: int) -> list[str]:
@@ -113,7 +114,10 @@ class Upstream:
         try:
             if self.delay:
                 await asyncio.sleep(self.delay)
-            if fault := self.fault(number):
+            fault = self.fault(number)
+            if fault == "slow":
+                await asyncio.sleep(SLOW)
+            elif fault:
                 return await self._go_wrong(fault, request, body)
             for name, message in self.refused.items():
                 if name in body and (name != "n" or body["n"] > self.bound):
@@ -264,11 +268,12 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.02)
     parser.add_argument("--many", type=int, default=1_000, help="most choices per request; 1 ignores n")
     parser.add_argument("--fault-every", type=int, default=0, help="every k-th request goes wrong")
+    parser.add_argument("--slow-every", type=int, default=0, help="every k-th request is slow by 5 s")
     options = parser.parse_args()
-    faults = ("400", "500", "hang", "reset")
+    faults = ("400", "500", "hang", "reset") if options.fault_every else ("slow",)
 
     def fault(number: int) -> str | None:
-        every = options.fault_every
+        every = options.fault_every or options.slow_every
         return faults[number // every % len(faults)] if every and number % every == every - 1 else None
 
     with Upstream(many=options.many, delay=options.delay, fault=fault) as server:

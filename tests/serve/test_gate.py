@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstreams import Upstream
 
+from fathom.budget import Budget, Meter
 from fathom.serve.config import KeyEntry, Limits
 from fathom.serve.gate import Gate
 from fathom.serve.keys import Keys, new_key
@@ -90,11 +91,11 @@ def test_clients_take_turns(arrivals: Sequence[int]) -> None:
         hold = asyncio.Event()
 
         async def visit(k: int) -> None:
-            async with gate.enter(clients[k], 60.0):
+            async with gate.enter(clients[k], Meter(Budget(seconds=60))):
                 served.append(k)
 
         async def holder() -> None:
-            async with gate.enter(Client("holder"), 60.0):
+            async with gate.enter(Client("holder"), Meter()):
                 await hold.wait()
 
         tasks = [asyncio.create_task(holder())]
@@ -122,7 +123,7 @@ def test_no_permit_is_lost_whoever_leaves_when(steps: Sequence[str]) -> None:
         inside: list[tuple[asyncio.Task[None], asyncio.Event]] = []
 
         async def visit(done: asyncio.Event) -> None:
-            async with gate.enter(client, 60.0):
+            async with gate.enter(client, Meter(Budget(seconds=60))):
                 await done.wait()
 
         for step in steps:

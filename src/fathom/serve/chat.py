@@ -8,11 +8,12 @@ from contextlib import aclosing
 from aiohttp import web
 
 from fathom.budget import Meter
-from fathom.errors import FathomError
+from fathom.errors import CapabilityError, FathomError
 from fathom.language.choice import Choice
-from fathom.language.engines.base import Finish, Piece
-from fathom.records import Result, Update
-from fathom.serve import thinking
+from fathom.language.engines.base import Piece
+from fathom.language.prompts import visible
+from fathom.records import Result, Trajectory, Update
+from fathom.serve import saying, thinking
 from fathom.serve.asking import Ask, ask_of, options_of
 from fathom.serve.gateway import Gateway, Visit
 from fathom.serve.models import choose
@@ -25,17 +26,17 @@ from fathom.serve.wire import (
     ChatRequest,
     ChunkChoice,
     Delta,
+    Logprobs,
     ReplyChoice,
     ReplyMessage,
     Report,
+    ToolDelta,
     Usage,
 )
 
 __all__ = ["answer", "complete", "finish_of", "usage_of"]
 
 LOG = logging.getLogger("fathom.serve")
-
-FINISHES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "length"}
 
 
 async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
@@ -46,7 +47,7 @@ async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
     ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
     if gateway.config.log_prompts:
         LOG.info("%s asks %s: %s", request[ID], served.id, said.messages[-1].text)
-    meter = Meter(ask.budget)
+    meter = gateway.meter(request, ask)
     try:
         async with gateway.visit(client, ask, meter) as visit:
             if said.stream:
@@ -67,23 +68,41 @@ async def _plain(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
     async with aclosing(plain.pieces()) as pieces:
         async for _ in pieces:
             pass
-    choices = [
-        ReplyChoice(
-            index,
-            ReplyMessage("assistant", "".join(choice.text), "".join(choice.reasoning) or None),
-            finish_of(choice),
-        )
-        for index, choice in enumerate(plain.choices)
-    ]
+    choices = [_choice(ask, index, choice) for index, choice in enumerate(plain.choices)]
     return _completion(ask, choices, usage_of(plain), plain.report)
+
+
+def _choice(ask: Ask, index: int, choice: Choice) -> ReplyChoice:
+    text, thought = "".join(choice.text), "".join(choice.reasoning)
+    calls = saying.calls(choice.tool_calls) if choice.calls else None
+    logprobs = None
+    if ask.top_logprobs is not None and choice.logprobs:
+        tops = [list(zip(*top, strict=False)) for top in zip(choice.likeliest, choice.top_logprobs, strict=False)]
+        logprobs = saying.logprobs(choice.spelled, choice.logprobs, tops, ask.top_logprobs)
+    message = ReplyMessage("assistant", None if calls and not text else text, thought or None, calls)
+    return ReplyChoice(index, message, finish_of(choice), logprobs)
 
 
 async def _think(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
     run = await thinking.prepare(ask, meter)
     result = await thinking.think(run, gateway.config.limits.seconds)
-    message = ReplyMessage("assistant", thinking.content_of(result))
-    report = thinking.report_of(result, ask)
-    return _completion(ask, [ReplyChoice(0, message, "stop")], thinking.usage_of(result), report)
+    shown = thinking.ranked(result, ask.n)
+    choices = [_reply(ask, index, trajectory) for index, trajectory in enumerate(shown)]
+    return _completion(ask, choices, thinking.usage_of(result, shown), thinking.report_of(result, ask))
+
+
+def _reply(ask: Ask, index: int, trajectory: Trajectory) -> ReplyChoice:
+    """A trajectory as the reply's choice. Raises CapabilityError where log-probabilities did not come."""
+    calls = saying.calls(trajectory.tool_calls)
+    content = visible(trajectory.text) or (None if calls else trajectory.answer or "")
+    logprobs = None
+    if ask.top_logprobs is not None:
+        if content and not trajectory.logprobs:
+            raise CapabilityError(f"{ask.served.id} told no log-probabilities: its server has none")
+        logprobs = saying.logprobs_of(trajectory, content or "", ask.top_logprobs)
+    cut = not trajectory.finished and (ask.schema is not None or ask.form == "text")
+    finish = "length" if cut else "tool_calls" if calls else "stop"
+    return ReplyChoice(index, ReplyMessage("assistant", content, tool_calls=calls), finish, logprobs)
 
 
 def _completion(ask: Ask, choices: list[ReplyChoice], usage: Usage, report: Report) -> ChatCompletion:
@@ -92,7 +111,7 @@ def _completion(ask: Ask, choices: list[ReplyChoice], usage: Usage, report: Repo
 
 def finish_of(choice: Choice) -> str:
     """Why a choice of a plain completion ended, in OpenAI's words."""
-    return FINISHES[choice.finish or Finish.CANCELLED]
+    return saying.finish(choice.finish, choice.calls)
 
 
 def usage_of(plain: Plain) -> Usage:
@@ -121,8 +140,9 @@ class _Chunks:
         finish: str | None = None,
         usage: Usage | None = None,
         report: Report | None = None,
+        logprobs: Logprobs | None = None,
     ) -> ChatChunk:
-        choices = [] if delta is None else [ChunkChoice(index, delta, finish)]
+        choices = [] if delta is None else [ChunkChoice(index, delta, finish, logprobs)]
         return ChatChunk(self.id, "chat.completion.chunk", self.created, self.model, choices, usage, report)
 
 
@@ -153,10 +173,11 @@ async def _stream_plain(gateway: Gateway, ask: Ask, meter: Meter, events: Events
     spoken: set[int] = set()
     async with aclosing(plain.pieces()) as pieces:
         async for piece in pieces:
-            if piece.text or piece.reasoning:
+            if piece.text or piece.reasoning or piece.calls or (ask.top_logprobs is not None and piece.logprobs):
                 role = None if piece.index in spoken else "assistant"
                 spoken.add(piece.index)
-                await events.send(chunk(_delta(piece, role), piece.index))
+                told = None if ask.top_logprobs is None else saying.logprobs_of_piece(piece, ask.top_logprobs)
+                await events.send(chunk(_delta(piece, role), piece.index, logprobs=told))
     for index, choice in enumerate(plain.choices):
         last = plain.report if index == ask.n - 1 else None
         finish = finish_of(choice)
@@ -165,7 +186,8 @@ async def _stream_plain(gateway: Gateway, ask: Ask, meter: Meter, events: Events
 
 
 def _delta(piece: Piece, role: str | None) -> Delta:
-    return Delta(role, piece.text or None, piece.reasoning or None)
+    calls = saying.call_deltas(piece.calls) if piece.calls else None
+    return Delta(role, piece.text or None, piece.reasoning or None, calls)
 
 
 async def _stream_thinking(gateway: Gateway, ask: Ask, meter: Meter, events: Events, chunk: _Chunks) -> Usage:
@@ -181,10 +203,20 @@ async def _stream_thinking(gateway: Gateway, ask: Ask, meter: Meter, events: Eve
             delta = Delta(role, reasoning_content=thinking.in_words(update))
             await events.send(chunk(delta, report=_standing(update)))
     assert result is not None, "the last update has the result"
-    role = None if (events.began is not None) else "assistant"
-    await events.send(chunk(Delta(role, thinking.content_of(result))))
-    await events.send(chunk(Delta(), finish="stop", report=thinking.report_of(result, ask)))
-    return thinking.usage_of(result)
+    shown = thinking.ranked(result, ask.n)
+    choices = [_reply(ask, index, trajectory) for index, trajectory in enumerate(shown)]
+    for choice in choices:
+        role = None if events.began is not None and choice.index == 0 else "assistant"
+        calls = [
+            ToolDelta(at, call.id, "function", {"name": call.function.name, "arguments": call.function.arguments})
+            for at, call in enumerate(choice.message.tool_calls or ())
+        ]
+        delta = Delta(role, choice.message.content, tool_calls=calls or None)
+        await events.send(chunk(delta, choice.index, logprobs=choice.logprobs))
+    for choice in choices:
+        last = thinking.report_of(result, ask) if choice.index == len(choices) - 1 else None
+        await events.send(chunk(Delta(), choice.index, choice.finish_reason, report=last))
+    return thinking.usage_of(result, shown)
 
 
 def _standing(update: Update) -> Report:

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from fathom.budget import Meter
-from fathom.errors import FathomError, UpstreamError
+from fathom.errors import FathomError, NoAnswer, UpstreamError
 from fathom.serve.asking import Ask
 from fathom.serve.config import Config
 from fathom.serve.gate import Gate
@@ -20,6 +20,7 @@ from fathom.serve.limits import Client
 from fathom.serve.metrics import Metrics
 from fathom.serve.models import Served
 from fathom.serve.refusal import Refused
+from fathom.serve.replies import ARRIVED
 
 __all__ = ["Gateway", "Visit"]
 
@@ -61,12 +62,20 @@ class Gateway:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from None
 
+    def meter(self, request: web.BaseRequest, ask: Ask) -> Meter:
+        """The account of a request. Its clock started when the request's first bytes were read."""
+        meter = Meter(ask.budget)
+        waited = meter.started - request[ARRIVED]
+        meter.started -= waited
+        meter.deadline -= waited
+        return meter
+
     @asynccontextmanager
     async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[Visit, None]:
         """One request from its admission to its account, which is taken in whatever way it ends."""
         client.knock()
         breaker = ask.served.breaker
-        async with self.gate.enter(client, meter.seconds_left):
+        async with self.gate.enter(client, meter):
             breaker.check()
             self.metrics.running.inc()
             visit = Visit()
@@ -74,7 +83,9 @@ class Gateway:
                 yield visit
             except FathomError as error:
                 visit.error = error
-                raise
+                if isinstance(error, UpstreamError) and error.status is None and not meter.seconds_left:
+                    visit.error = NoAnswer(f"nothing came by the deadline: {error}")
+                raise visit.error from None
             finally:
                 if visit.error is None:
                     breaker.succeeded()

@@ -12,10 +12,13 @@ from aiohttp import web
 
 from fathom.serve.refusal import Refused
 
-__all__ = ["ID", "Events", "json_reply", "new_id", "now", "refusal_reply"]
+__all__ = ["ARRIVED", "ID", "Events", "json_reply", "new_id", "now", "refusal_reply"]
 
 ID = web.RequestKey("id", str)
 """Under which a request has its own name: in the header ``x-request-id``, and in the log."""
+
+ARRIVED = web.RequestKey("arrived", float)
+"""When its first bytes were read, by the clock of ``time.monotonic``."""
 
 _encode = msgspec.json.Encoder().encode
 

@@ -115,7 +115,7 @@ async def respond(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespo
     served = choose(gateway.models, said.model)
     asked = said.as_chat()
     ask = ask_of(asked, options_of(asked.fathom, request.headers), served, gateway.config)
-    meter, id = Meter(ask.budget), new_id("resp")
+    meter, id = gateway.meter(request, ask), new_id("resp")
     try:
         async with gateway.visit(client, ask, meter) as visit:
             if not said.stream:

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from fathom.errors import FathomError
 from fathom.serve import chat, playground, responses, watching
@@ -24,7 +25,7 @@ from fathom.serve.metrics import CONTENT_TYPE
 from fathom.serve.models import open_served
 from fathom.serve.openapi import document
 from fathom.serve.refusal import Refused, refused
-from fathom.serve.replies import ID, json_reply, new_id, refusal_reply
+from fathom.serve.replies import ARRIVED, ID, json_reply, new_id, refusal_reply
 from fathom.serve.wire import ModelCard, ModelList
 
 __all__ = ["Server", "event_loop"]
@@ -88,6 +89,23 @@ def event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+class _Connection(RequestHandler):
+    """aiohttp's protocol, which notes when it last read something: before a handler runs, others have their turn."""
+
+    __slots__ = ("heard",)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = time.monotonic()
+        super().data_received(data)
+
+
+class _Listener(web.Server):
+    """aiohttp's server, with connections that note the time."""
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
 class Server:
     """A gateway on a socket: ``async with Server(config) as server: …``; ``server.url`` is where it is."""
 
@@ -115,7 +133,7 @@ class Server:
             models[name] = await open_served(name, entry)
             self._stack.push_async_callback(models[name].aclose)
         self.gateway = Gateway(config, models)
-        handler = web.Server(
+        handler = _Listener(
             self._handle,
             request_factory=self._request,
             access_log=None,
@@ -132,14 +150,16 @@ class Server:
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         most = self.config.limits.body_bytes
-        return web.BaseRequest(
+        request = web.BaseRequest(
             message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=most
         )
+        request[ARRIVED] = protocol.heard
+        return request
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request goes through here, and every error becomes a reply here."""
         request[ID] = new_id("req")
-        path, status, began = self._path(request), 499, time.monotonic()
+        path, status, began = self._path(request), 499, request[ARRIVED]
         try:
             response = await self._answer(request, path)
             status = response.status

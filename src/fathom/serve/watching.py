@@ -137,7 +137,7 @@ async def watch(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespons
     said = await gateway.read(request, ChatRequest)
     served = choose(gateway.models, said.model)
     ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
-    meter, events = Meter(ask.budget), Events(request)
+    meter, events = gateway.meter(request, ask), Events(request)
     async with gateway.visit(client, ask, meter) as visit:
         try:
             await (_watch_plain if ask.strategy is None else _watch_search)(gateway, ask, meter, events)
