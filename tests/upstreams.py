@@ -50,11 +50,13 @@ class Upstream:
     usage: bool = True
     logprobs: bool = True
     streams: bool = True
+    calls: Callable[[dict[str, Any], int], list[tuple[str, str]]] | None = None  # of tools, by name and arguments
     events: list[str] | None = None  # the exact events of every stream, instead of the model's
     whole: dict[str, Any] | None = None  # every whole reply, instead of the model's
     account: dict[str, Any] = field(default_factory=dict)  # what replies and last events say beside choices and usage
     owner: str = "nobody"
     headers: dict[str, str] = field(default_factory=dict)  # of faulty replies
+    port: int = 0  # any that is free
 
     def __post_init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -90,7 +92,7 @@ class Upstream:
         app.router.add_get("/v1/models", self._models)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1024)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
         ready()
@@ -152,6 +154,13 @@ class Upstream:
         top = [{"token": f"top{k}", "logprob": -float(k)} for k in range(body.get("top_logprobs", 0))]
         return {"content": [{"token": token, "logprob": -len(token) / 8, "top_logprobs": top} for token in tokens]}
 
+    def _calls(self, body: dict[str, Any], choice: int) -> list[dict[str, Any]]:
+        called = self.calls(body, choice) if self.calls is not None else []
+        return [
+            {"id": f"call-{choice}-{k}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for k, (name, arguments) in enumerate(called)
+        ]
+
     def _whole(self, body: dict[str, Any]) -> str:
         if self.whole is not None:
             return _json(self.whole)
@@ -159,6 +168,8 @@ class Upstream:
         reply: dict[str, Any] = {"object": "chat.completion", "choices": []}
         for k, (tokens, reason) in enumerate(choices):
             message = {"role": "assistant", "content": "".join(tokens)}
+            if calls := self._calls(body, k):
+                message, reason = {"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls"
             choice = {"index": k, "message": message, "finish_reason": reason, "logprobs": self._logprobs(body, tokens)}
             reply["choices"].append(choice)
         if self.usage:
@@ -185,12 +196,16 @@ class Upstream:
     def _steps(self, body: dict[str, Any]) -> Iterator[str]:
         """The events of a stream; those of one step, a token of every choice, are sent together."""
         choices = self._choices(body)
+        for k in range(len(choices)):
+            if calls := self._calls(body, k):
+                yield "".join(_called(k, at, call) for at, call in enumerate(calls)) + _event(k, {}, "tool_calls", None)
+                choices[k] = ([], "")
         for at in range(max(len(tokens) for tokens, _ in choices) + 1):
             step = ""
             for k, (tokens, reason) in enumerate(choices):
                 if at < len(tokens):
                     step += _event(k, {"content": tokens[at]}, None, self._logprobs(body, tokens[at : at + 1]))
-                elif at == len(tokens):
+                elif at == len(tokens) and reason:
                     step += _event(k, {}, reason, None)
             yield step
         if self.usage and body.get("stream_options", {}).get("include_usage"):
@@ -240,6 +255,17 @@ class Upstream:
 def _event(index: int, delta: dict[str, Any], reason: str | None, logprobs: dict[str, Any] | None) -> str:
     choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs}
     return f"data: {_json({'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+
+
+def _called(choice: int, at: int, call: dict[str, Any]) -> str:
+    """The events of one tool call: its head, then its arguments in halves."""
+    arguments = call["function"]["arguments"]
+    head = {**call, "index": at, "function": {**call["function"], "arguments": ""}}
+    parts = [head] + [
+        {"index": at, "function": {"arguments": part}}
+        for part in (arguments[: len(arguments) // 2], arguments[len(arguments) // 2 :])
+    ]
+    return "".join(_event(choice, {"tool_calls": [part]}, None, None) for part in parts)
 
 
 def _json(value: object) -> str:

@@ -113,11 +113,10 @@ async def _prepared(model: LanguageModel) -> LanguageModel:
 
 
 async def _openai(name: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:
-    from fathom.language.engines.openai import OpenAIEngine
+    from fathom.language.engines.openai import engine_of
     from fathom.language.model import LanguageModel
 
-    name, _, base_url = name.partition("@")
-    engine = OpenAIEngine(name, base_url or None, **options)
+    engine = engine_of(name, **options)
     await engine.identify()
     return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
 

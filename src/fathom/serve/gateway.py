@@ -73,10 +73,10 @@ class Gateway:
     @asynccontextmanager
     async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[Visit, None]:
         """One request from its admission to its account, which is taken in whatever way it ends."""
-        client.knock()
         breaker = ask.served.breaker
+        breaker.check()
+        client.knock()
         async with self.gate.enter(client, meter):
-            breaker.check()
             self.metrics.running.inc()
             visit = Visit()
             try:
@@ -87,10 +87,6 @@ class Gateway:
                     visit.error = NoAnswer(f"nothing came by the deadline: {error}")
                 raise visit.error from None
             finally:
-                if visit.error is None:
-                    breaker.succeeded()
-                elif isinstance(visit.error, UpstreamError) and visit.error.retryable and visit.error.status != 429:
-                    breaker.failed()
                 self.metrics.running.dec()
                 self.metrics.breaker.labels(ask.served.id).set(breaker.open)
                 self.metrics.account(ask, meter)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from fathom.answers import warm_up
-from fathom.errors import UsageError, one_of
+from fathom.errors import UpstreamError, UsageError, one_of
 from fathom.language.engines.base import Price, Sampling
+from fathom.language.engines.openai import OpenAIEngine, engine_of
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
-from fathom.serve.breaker import Breaker
+from fathom.serve.breaker import Breaker, GuardedEngine
 from fathom.serve.config import ModelEntry
 from fathom.serve.refusal import Refused
 
 __all__ = ["Served", "choose", "open_served"]
+
+LOG = logging.getLogger("fathom.serve")
 
 
 class Served:
@@ -32,11 +36,12 @@ class Served:
         self.masks: dict[str, str] = {}
         self.breaker = Breaker(id)
         self._variants: dict[str, LanguageModel] = {}
+        self._looking: asyncio.Task[None] | None = None
         if isinstance(model, LanguageModel):
             model.name = id
-            upstream = getattr(model.engine, "upstream", None)
-            if upstream is not None:
-                self.masks[upstream.name] = f"the upstream of {id}"
+            if isinstance(model.engine, OpenAIEngine):
+                self.masks[model.engine.upstream.name] = f"the upstream of {id}"
+                model.engine = GuardedEngine(model.engine, self.breaker)
 
     def __repr__(self) -> str:
         return f"Served({self.id!r})"
@@ -60,7 +65,15 @@ class Served:
 
         return variant.using(sampling=overlaid(variant.sampling, sampling))
 
+    def look_for(self, engine: OpenAIEngine) -> None:
+        """The upstream is not there: refuse requests until it is."""
+        self.breaker.absent = True
+        self._looking = asyncio.create_task(self.breaker.look_for(engine.identify))
+
     async def aclose(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
         await self.model.aclose()
 
 
@@ -73,18 +86,33 @@ def choose(models: Mapping[str, Served], name: str) -> Served:
 
 
 async def open_served(id: str, entry: ModelEntry) -> Served:
-    """Open a model as its entry says. Raises what ``fathom.open`` raises."""
-    options: dict[str, Any] = {}
-    if entry.uri.startswith("openai:"):
-        options = {"api_key": os.environ[entry.api_key_env] if entry.api_key_env else None}
-        options |= {"timeout": entry.timeout} if entry.timeout else {}
-        options |= {"max_concurrency": entry.max_concurrency} if entry.max_concurrency else {}
-        if entry.price is not None:
-            options["price"] = Price(entry.price.prompt, entry.price.completion)
-    elif entry.api_key_env or entry.max_concurrency or entry.timeout or entry.price:
+    """Open a model as its entry says. Raises what ``fathom.open`` raises, but for an upstream that is not there."""
+    scheme, _, rest = entry.uri.partition(":")
+    if scheme == "openai":
+        return await _open_upstream(id, entry, rest)
+    if entry.api_key_env or entry.max_concurrency or entry.timeout or entry.price:
         raise UsageError(f"models.{id}: api_key_env, price, timeout and max_concurrency go with openai: models only")
-    if entry.uri.startswith("recursive:"):
-        return Served(id, entry, await open_model(entry.uri, **options))
-    model = await open_model(entry.uri, form=entry.form, **options)
+    if scheme == "recursive":
+        return Served(id, entry, await open_model(entry.uri))
+    model = await open_model(entry.uri, form=entry.form)
     await asyncio.to_thread(warm_up)  # the algebra that compares answers: its import would hold up the first requests
     return Served(id, entry, model)
+
+
+async def _open_upstream(id: str, entry: ModelEntry, name: str) -> Served:
+    options: dict[str, Any] = {"api_key": os.environ[entry.api_key_env] if entry.api_key_env else None}
+    options |= {"timeout": entry.timeout} if entry.timeout else {}
+    options |= {"max_concurrency": entry.max_concurrency} if entry.max_concurrency else {}
+    if entry.price is not None:
+        options["price"] = Price(entry.price.prompt, entry.price.completion)
+    engine = engine_of(name, **options)
+    model = LanguageModel(engine, form=entry.form)
+    served = Served(id, entry, model)
+    try:
+        await engine.identify()
+    except UpstreamError as error:
+        LOG.warning("%s: %s; it is looked for until it comes", id, error)
+        served.look_for(engine)
+    await model.prepare()
+    await asyncio.to_thread(warm_up)
+    return served

@@ -63,7 +63,10 @@ async def _openapi(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
 async def _ready(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
     if gateway.gate.closed:
         raise Refused(503, "shutting down", code="shutting_down")
-    return json_reply({"status": "ready"})
+    states = {name: served.breaker.state for name, served in gateway.models.items()}
+    there = [state == "ready" for state in states.values()]
+    status = "ready" if all(there) else "degraded" if any(there) else "unready"
+    return json_reply({"status": status, "models": states}, status=200 if any(there) else 503)
 
 
 ROUTES: dict[str, dict[str, Handler]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 import msgspec
@@ -21,7 +21,7 @@ from fathom.language.engines.openai_generation import OpenAIGeneration
 from fathom.language.engines.openai_wire import refusal
 from fathom.language.engines.upstream import Failure, RetryPolicy, Upstream, read_within
 
-__all__ = ["OpenAIEngine"]
+__all__ = ["OpenAIEngine", "engine_of"]
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 MODELS_BYTES = 8 << 20
@@ -175,3 +175,9 @@ class OpenAIEngine:
     async def aclose(self) -> None:
         """Close the connections of every event loop. What still runs fails; the engine cannot be used again."""
         await self.upstream.aclose()
+
+
+def engine_of(name: str, **options: Any) -> OpenAIEngine:
+    """The engine that a URI's ``MODEL[@BASE_URL]`` names. Its server has not been asked anything yet."""
+    model, _, base_url = name.partition("@")
+    return OpenAIEngine(model, base_url or None, **options)
