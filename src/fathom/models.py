@@ -116,7 +116,7 @@ async def _openai(name: str, *, form: str = "short", sampling: Sampling | None =
     from fathom.language.engines.openai import engine_of
     from fathom.language.model import LanguageModel
 
-    engine = engine_of(name, **options)
+    engine = await engine_of(name, **options)
     await engine.identify()
     return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
 

@@ -105,7 +105,7 @@ async def _open_upstream(id: str, entry: ModelEntry, name: str) -> Served:
     options |= {"max_concurrency": entry.max_concurrency} if entry.max_concurrency else {}
     if entry.price is not None:
         options["price"] = Price(entry.price.prompt, entry.price.completion)
-    engine = engine_of(name, **options)
+    engine = await engine_of(name, **options)
     model = LanguageModel(engine, form=entry.form)
     served = Served(id, entry, model)
     try:

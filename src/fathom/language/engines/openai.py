@@ -19,6 +19,7 @@ from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, P
 from fathom.language.engines.openai_dialect import Dialect, Prefix
 from fathom.language.engines.openai_generation import OpenAIGeneration
 from fathom.language.engines.openai_wire import refusal
+from fathom.language.engines.prices import listed_price
 from fathom.language.engines.upstream import Failure, RetryPolicy, Upstream, read_within
 
 __all__ = ["OpenAIEngine", "engine_of"]
@@ -113,6 +114,10 @@ class OpenAIEngine:
         self._known = dialect, replace(self._traits, capabilities=frozenset(able))
         return self._known[1]
 
+    def priced(self, price: Price | None) -> None:
+        """Say what it costs."""
+        self._traits, self._known = replace(self._traits, price=price), None
+
     def generate(self, request: Request) -> OpenAIGeneration:
         """Raises UsageError for counts that make no sense."""
         if request.n < 1 or request.max_tokens < 1:
@@ -177,7 +182,11 @@ class OpenAIEngine:
         await self.upstream.aclose()
 
 
-def engine_of(name: str, **options: Any) -> OpenAIEngine:
-    """The engine that a URI's ``MODEL[@BASE_URL]`` names. Its server has not been asked anything yet."""
+async def engine_of(name: str, **options: Any) -> OpenAIEngine:
+    """The engine that a URI's ``MODEL[@BASE_URL]`` names, with the listed price where none is given. Its server has not
+    been asked anything yet."""
     model, _, base_url = name.partition("@")
-    return OpenAIEngine(model, base_url or None, **options)
+    engine = OpenAIEngine(model, base_url or None, **options)
+    if engine.traits.price is None:
+        engine.priced(await listed_price(model, engine.upstream.name))
+    return engine
