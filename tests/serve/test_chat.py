@@ -122,7 +122,7 @@ async def test_no_answer_by_the_deadline_is_an_error_not_worth_repeating(house: 
         ({"fathom": {"strategy": "vote(("}}, "fathom.strategy", "invalid_strategy"),
         ({"temperature": 9}, "temperature", "invalid_value"),
         ({"n": 100}, "n", "invalid_limit"),
-        ({"n": 2, "fathom": {"strategy": "vote"}}, "n", "unsupported_parameter"),
+        ({"n": 2, "fathom": {"strategy": "vote", "width": 1}}, "n", "invalid_limit"),
         ({"store": True}, "store", "invalid_value"),
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type", None),

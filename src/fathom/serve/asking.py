@@ -14,19 +14,21 @@ from typing import Any
 
 import msgspec
 
+from fathom.answers import Schema
 from fathom.api import strategy_of
 from fathom.budget import Budget, parse_duration
 from fathom.errors import LimitError
 from fathom.language.engines.base import Sampling
 from fathom.language.model import LanguageModel
-from fathom.records import Message
+from fathom.records import Message, Tools
 from fathom.search import Strategy
 from fathom.search.samples import DEFAULT_WIDTH
 from fathom.serve.config import Config, EffortEntry, Limits
 from fathom.serve.models import Served
 from fathom.serve.permit import permit_judge, permit_strategy
 from fathom.serve.refusal import Refused
-from fathom.serve.wire import ChatMessage, ChatRequest, Effort, FathomOptions
+from fathom.serve.wanted import check_able, check_strategy, messages_of, sampling_wanted, schema_of, tools_of, wanted
+from fathom.serve.wire import ChatRequest, Effort, FathomOptions
 
 __all__ = ["EFFORTS", "Ask", "ask_of", "options_of", "overlaid"]
 
@@ -49,7 +51,9 @@ THINKING = ("within", "tokens", "width", "depth", "cost", "calls", "memory", "ve
 class Ask:
     """One request, understood and checked. With ``strategy`` None it is the plain completion of the model.
 
-    ``n`` and ``max_tokens`` are those of a plain completion. ``sampling`` is what the request says of it.
+    ``n`` answers are wanted at most; ``max_tokens`` is of a plain completion. ``sampling`` is what the request says of
+    it. An answer that is no call of ``tools`` must be of the ``schema``. With log-probabilities, ``top_logprobs`` are
+    to be told of every token.
     """
 
     served: Served
@@ -61,6 +65,9 @@ class Ask:
     seed: int | None
     n: int = 1
     max_tokens: int = PLAIN_TOKENS
+    tools: Tools | None = None
+    schema: Schema | None = None
+    top_logprobs: int | None = None
 
     @property
     def label(self) -> str:
@@ -100,48 +107,41 @@ def ask_of(request: ChatRequest, options: FathomOptions, served: Served, config:
     n = request.n or 1
     if n > limits.n:
         raise Refused(400, f"n is {n}; at most {limits.n}", code="invalid_limit", param="n")
-    _refuse_unsupported(request)
+    wants = wanted(request)
+    check_able(wants, served.model, served.id)
     check_options(options, limits)
     effort = request.reasoning_effort
     spending = _within_limits(served.entry.efforts.get(effort) or EFFORTS.get(effort), limits) if effort else None
-    strategy = _strategy(options, effort, spending, served, config)
+    strategy = _strategy(options, effort, spending, served, config, whole=bool(wants))
     if spending is not None:
         options = _over(spending, options)
-    if n > 1 and strategy is not None:
+    if strategy is not None:
+        check_strategy(wants, strategy)
+        if options.width is not None and n > options.width:
+            said = f"n is {n}, of a search of {options.width}: raise fathom.width"
+            raise Refused(400, said, code="invalid_limit", param="n")
+    tools, schema = tools_of(request), schema_of(request.response_format)
+    if schema is not None and options.form is not None:
         raise Refused(
             400,
-            f"n goes with the plain completion; {strategy} gives one answer, and fathom.width is its breadth",
+            "fathom.form is for text; response_format says it for JSON",
             code="unsupported_parameter",
-            param="n",
+            param="fathom.form",
         )
     return Ask(
         served=served,
-        messages=tuple(map(message_of, request.messages)),
+        messages=messages_of(request.messages),
         strategy=strategy,
         budget=_budget(options, request, limits, plain=strategy is None),
         sampling=sampling_of(request),
-        form=options.form or served.entry.form,
+        form=options.form or ("text" if tools or schema else served.entry.form),
         seed=request.seed,
         n=n,
         max_tokens=_most_tokens(request, options, served, limits),
+        tools=tools,
+        schema=schema,
+        top_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
     )
-
-
-def _refuse_unsupported(request: ChatRequest) -> None:
-    for name in ("tools", "tool_choice", "logprobs", "top_logprobs", "logit_bias", "parallel_tool_calls"):
-        if getattr(request, name):
-            raise Refused(400, f"{name} is not supported by this model", code="unsupported_parameter", param=name)
-    if request.response_format is not None and request.response_format.type != "text":
-        raise Refused(
-            400, "only response_format text is supported", code="unsupported_parameter", param="response_format"
-        )
-
-
-def message_of(message: ChatMessage) -> Message:
-    """Raises Refused for a turn that is not of text alone."""
-    if message.role == "tool" or message.tool_calls or message.tool_call_id:
-        raise Refused(400, "tool calls are not understood by this model", code="unsupported_content", param="messages")
-    return Message(message.role, message.text)
 
 
 def sampling_of(request: ChatRequest) -> Sampling | None:
@@ -153,6 +153,7 @@ def sampling_of(request: ChatRequest) -> Sampling | None:
     }
     if request.stop:
         said["stop"] = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+    said |= sampling_wanted(request)
     return Sampling(**said) if said else None
 
 
@@ -190,9 +191,18 @@ def _within_limits(effort: EffortEntry | None, limits: Limits) -> FathomOptions 
 
 
 def _strategy(
-    options: FathomOptions, effort: Effort | None, spending: FathomOptions | None, served: Served, config: Config
+    options: FathomOptions,
+    effort: Effort | None,
+    spending: FathomOptions | None,
+    served: Served,
+    config: Config,
+    *,
+    whole: bool,
 ) -> Strategy | None:
-    """The strategy, or None for the plain completion that a language model gives where no thinking is asked for."""
+    """The strategy, or None for the plain completion that a language model gives where no thinking is asked for.
+
+    Where none is named, ``whole`` asks for one that samples whole outputs.
+    """
     judge = options.verify
     if judge is not None:
         permit_judge(judge, config)
@@ -209,6 +219,8 @@ def _strategy(
     plain = said == "direct" and judge is None and options.form in (None, "text")
     if plain and isinstance(served.model, LanguageModel):
         return None
+    if said is None and whole:
+        said = "best-of-n" if judge is not None else "vote"
     return _built(config.strategies.get(said, said) if said else None, judge)
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fathom.budget import Lease, Meter
-from fathom.errors import EngineError, NoAnswer
+from fathom.errors import CapabilityError, EngineError, NoAnswer
 from fathom.language.charging import charge
 from fathom.language.choice import Choice
 from fathom.language.engines.base import Finish, Generation, Piece, Prompt, Request, Sampling
@@ -48,7 +48,7 @@ class Plain:
             if lease.tokens < ask.n:
                 raise NoAnswer(f"the budget ({lease.refused}) leaves no token for an answer; allow more")
             request = Request(
-                Prompt(ask.messages),
+                Prompt(ask.messages, tools=ask.tools),
                 n=ask.n,
                 max_tokens=min(ask.max_tokens, lease.tokens // ask.n),
                 sampling=ask.sampling or _SAMPLING,
@@ -68,6 +68,8 @@ class Plain:
         choice.add(piece)
         charge(lease, "sample", piece, seen=choice.tokens)
         self.meter.observe(depth=choice.tokens)
+        if self.ask.top_logprobs is not None and piece.text and not choice.logprobs:
+            raise CapabilityError(f"{self.ask.served.id} told no log-probabilities: its server has none")
         if piece.finish is Finish.FAILED:
             raise piece.error or EngineError("the model failed")
 
@@ -95,4 +97,13 @@ class Plain:
             limits=self.meter.limits,
             seed=self.ask.seed,
             spent=self.meter.spent,
+            valid=self._valid,
         )
+
+    @property
+    def _valid(self) -> bool | None:
+        """Whether every answer in words is of the shape that was asked for; None where any would do."""
+        schema = self.ask.schema
+        if schema is None:
+            return None
+        return all(choice.calls or schema.allows("".join(choice.text)) for choice in self.choices)

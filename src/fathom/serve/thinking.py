@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from fathom.api import prepare_run
@@ -12,12 +12,12 @@ from fathom.budget import Meter
 from fathom.errors import UsageError
 from fathom.language.prompts import visible
 from fathom.reasoner import Reasoner
-from fathom.records import Problem, Result, Update
+from fathom.records import Problem, Result, Trajectory, Update
 from fathom.run import Run
 from fathom.serve.asking import Ask
 from fathom.serve.wire import Report, Usage
 
-__all__ = ["best_depth", "content_of", "in_words", "prepare", "report_of", "think", "usage_of", "watch"]
+__all__ = ["content_of", "in_words", "prepare", "ranked", "report_of", "think", "usage_of", "watch"]
 
 
 async def prepare(ask: Ask, meter: Meter, seen_as: Callable[[Reasoner, int], Reasoner] | None = None) -> Run:
@@ -31,7 +31,7 @@ async def prepare(ask: Ask, meter: Meter, seen_as: Callable[[Reasoner, int], Rea
     model = ask.served.thinking(ask.form, ask.sampling)
     if seen_as is not None:
         model = seen_as(model, seed)
-    return await prepare_run(model, Problem.of(ask.messages), strategy=ask.strategy, budget=meter, seed=seed)
+    return await prepare_run(model, Problem.of(ask.messages, ask.tools), strategy=ask.strategy, budget=meter, seed=seed)
 
 
 async def think(run: Run, most_seconds: float) -> Result:
@@ -68,21 +68,36 @@ def content_of(result: Result) -> str:
     return visible(result.text) or result.answer
 
 
-def best_depth(result: Result) -> int:
-    """Tokens of that trajectory."""
-    return next((t.depth for t in result.trajectories if t.text is result.text), 0)
+def ranked(result: Result, n: int) -> list[Trajectory]:
+    """The ``n`` best trajectories at most: one for each answer, in the order of the answers, and then others of them.
+
+    The first is the one that the answer came from.
+    """
+    keys = {t.answer: t.key for t in result.trajectories if t.answer is not None}
+    order: dict[str, int] = {}
+    for place, candidate in enumerate(result.receipt.candidates):
+        order.setdefault(keys.get(candidate.answer, ""), place)
+    best = result.best or Trajectory(-1, text=result.text, answer=result.answer, finished=True)
+    others = [t for t in result.trajectories if t is not best and t.answer is not None and t.key in order]
+    seen, places = {best.key}, []
+    for t in sorted(others, key=lambda t: (not t.finished, t.id)):
+        places.append((t.key in seen, order[t.key], len(places), t))
+        seen.add(t.key)
+    return [best, *(t for *_, t in sorted(places, key=lambda place: place[:3]))][:n]
 
 
-def usage_of(result: Result) -> Usage:
-    """All that was spent, in OpenAI's terms."""
+def usage_of(result: Result, shown: Sequence[Trajectory]) -> Usage:
+    """All that was spent, in OpenAI's terms, of which the depth of what is shown was no reasoning."""
     spent = result.receipt.spent
-    return Usage.of(spent.prompt_tokens, spent.reused_tokens, spent.tokens, best_depth(result))
+    return Usage.of(spent.prompt_tokens, spent.reused_tokens, spent.tokens, sum(t.depth for t in shown))
 
 
 def report_of(result: Result, ask: Ask) -> Report:
     """The receipt, without what a client need not know of the upstream."""
     report = Report.of(result.receipt)
     report.model = ask.served.id
+    if ask.schema is not None and result.best is not None:
+        report.valid = result.best.parsed
     if report.notes and ask.served.masks:
         report.notes = tuple(_masked(note, ask.served.masks) for note in report.notes)
     return report

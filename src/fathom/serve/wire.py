@@ -80,7 +80,7 @@ class FunctionCall(Extensible):
     arguments: str
 
 
-class ToolCall(Extensible):
+class ToolCall(Extensible, omit_defaults=False):
     id: str
     function: FunctionCall
     type: Literal["function"] = "function"
