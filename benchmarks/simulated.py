@@ -2,7 +2,8 @@
 
 A question is known by its number: how often the model gets it right is drawn for it, evenly between never and always;
 a third of what is wrong is one and the same wrong answer. Without reasoning half as many are right, and a chain that is
-cut is as good as the share of it that was written. Lengths of chains are log-normal.
+cut is as good as the share of it that was written. Lengths of chains are log-normal, and scatter among and within
+questions as those of the embedded model do on generated arithmetic (``fathom.costs``).
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 import fathom
+from fathom.costs import DIFFER, SPREAD
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
 from fathom.records import Result
 
 T = TypeVar("T")
-TOKENS, SPREAD = 44, 0.5
-LATENCY = Latency(first=0.05, token=0.096, crowding=0.315)
+TOKENS = 44
+LATENCY = Latency(token=0.096, crowding=0.315)
 
 
 def share(number: int) -> float:
@@ -53,7 +55,8 @@ def write(prompt: Prompt, rng: random.Random) -> str:
     written = len(prompt.prefix_text.split())
     if prompt.prefix_text.endswith("\\boxed{"):
         return _answer(number, 0.5 + 0.5 * min(1.0, max(0, written - 4) / TOKENS), rng) + "}."
-    length = max(4, round(TOKENS * math.exp(rng.gauss(0.0, SPREAD))))
+    usual = TOKENS * math.exp(random.Random(f"length {number}").gauss(0.0, DIFFER))
+    length = max(4, round(usual * math.exp(rng.gauss(0.0, SPREAD))))
     return "so " * (length - 1) + f"\\boxed{{{_answer(number, 1.0, rng)}}}."
 
 

@@ -6,6 +6,7 @@ import asyncio
 import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 T = TypeVar("T")
 
@@ -44,6 +45,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run work to its end in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    """Run work to its end in virtual time: whoever asks for the time is told the loop's."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner, patch("time.monotonic", runner.get_loop().time):
         return runner.run(work)

@@ -10,11 +10,13 @@ import pytest
 
 from fathom.language.engines.scripted import ScriptedEngine
 from fathom.language.model import LanguageModel
+from fathom.planning import learned
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FATHOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(learned, "_known", {})
 
 
 @pytest.fixture

@@ -190,9 +190,9 @@ def test_it_never_starts_more_than_it_may_and_answers_as_its_votes_say(answers: 
     assert counts[str(core.standing.answer)] == max(counts.values())
 
 
-def timed(seconds: float, width: int = 16) -> AutoSearch:
+def timed(seconds: float, width: int = 16, wide: float = 0.4) -> AutoSearch:
     """A search on a model whose speed is known, under a deadline."""
-    costs = Costs("m", unit_seconds={1: 0.1, 16: 0.4}, depth=10.0, room=16)
+    costs = Costs("m", unit_seconds={1: 0.1, 16: wide}, depth=10.0, room=16)
     core = Auto(width=width).begin(Terms())
     core.brief(Outlook({0: Candidate(CostModel(costs), prior(costs))}, {"seconds": seconds}))
     return core
@@ -220,7 +220,7 @@ def test_it_plans_again_from_the_time_that_was_really_taken() -> None:
 
 
 def test_little_time_starts_all_that_fits_at_once_and_much_time_waits_for_agreement() -> None:
-    hurried, patient = timed(3.1, width=8), timed(500.0, width=8)
+    hurried, patient = timed(2.6, wide=0.12), timed(500.0, wide=0.12)
     assert started(hurried.ask(16)) > started(patient.ask(16))
 
 

@@ -108,11 +108,16 @@ def _show(found: Plan) -> None:
             choice.strategy,
             choice.model,
             f"{choice.accuracy:.0%} [{choice.interval[0]:.0%}, {choice.interval[1]:.0%}]",
-            "-" if expected.seconds is None else f"{expected.seconds:.2g}",
-            f"{expected.tokens:.0f}",
+            "-" if expected.seconds is None else f"{expected.seconds:.2g}" + _middle(expected.seconds_range, ".2g"),
+            f"{expected.tokens:.0f}" + _middle(expected.tokens_range, ".0f"),
             "-" if expected.dollars is None else f"${expected.dollars:.2g}",
             style="bold" if choice is found.choice else "dim",
         )
     console.print(table)
     for note in found.notes:
         console.print(note, style="yellow", markup=False, highlight=False)
+
+
+def _middle(found: tuple[float, float] | None, form: str) -> str:
+    """Where eight runs of ten are expected to lie."""
+    return "" if found is None else f" [{found[0]:{form}}, {found[1]:{form}}]"

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from fathom.budget import Meter
-from fathom.costs import Costs
+from fathom.costs import DIFFER, SPREAD, Costs
 from fathom.language.engines.base import EngineTraits, Pace
 from fathom.language.prompts import Form
 from fathom.reasoner import Reserve
@@ -19,7 +19,8 @@ __all__ = ["DEFAULT_DEPTH", "Habits", "Timing"]
 DEFAULT_DEPTH = 1024  # tokens of a chain of thought at most, where nobody says
 UNLIMITED = 1 << 20
 SLACK = 1.3  # short readings cost more a token than the long one that was measured
-LEARNING = 0.1  # the weight of what was just seen in a running mean
+LEARNING = 0.1  # the weight of what was just seen in a running mean, once it has seen enough
+SHOWN = 20  # steps after which the drag is that of this machine now, and not what was assumed
 LEAST_DRAG, MOST_DRAG = 0.7, 5.0  # beyond these a step's time says more of what else happened in it
 
 
@@ -32,6 +33,17 @@ class Habits:
     spread: float = 1.5  # by which conclusions differ from that, on average
     drag: float = 1.0  # how much slower steps are now than when the pace was measured
     call_seconds: float = 0.05  # of a conclusion, where no pace is known
+    questions: int = 0  # on which a chain came to its own end
+    log_depth: float = math.log(48.0) - (SPREAD**2 + DIFFER**2) / 2  # the mean logarithm of their length
+    within: float = SPREAD**2  # the variance of that on one question
+    apart: float = SPREAD**2 + DIFFER**2  # and over all questions
+    conclusions: int = 0
+    steps: float = 0.0  # that were timed
+
+    @property
+    def shown_drag(self) -> float | None:
+        """The drag, once there were steps enough to show it."""
+        return self.drag if self.steps >= SHOWN else None
 
 
 class Timing:
@@ -44,23 +56,46 @@ class Timing:
         self.habits = habits
         self.unread = unread
         self._depths: list[int] = []
+        self._log = 0.0  # the sum of their logarithms
+        self._share = 0.0  # what this question counts for among all
 
     def finished(self, tokens: int) -> None:
-        """A chain of thought came to its end after so many tokens."""
+        """A chain of thought came to its end after so many tokens.
+
+        However many there are on one question, their mean counts as one observation of how long questions take.
+        """
+        habits, log = self.habits, math.log(max(1, tokens))
+        if not self._depths:
+            habits.questions += 1
+            habits.apart += LEARNING / 2 * ((log - habits.log_depth) ** 2 - habits.apart)
+            before, mean_log = habits.depth, habits.log_depth
+            self._share = _weight(habits.questions, LEARNING / 2)
+        else:
+            before, mean_log = self.usual_depth, self._log / len(self._depths)
+            off = (log - mean_log) ** 2 * len(self._depths) / (len(self._depths) + 1)
+            habits.within += LEARNING / 2 * (off - habits.within)
         self._depths.append(tokens)
-        self.habits.depth += LEARNING * (tokens - self.habits.depth)
+        self._log += log
+        habits.depth += self._share * (self.usual_depth - before)
+        habits.log_depth += self._share * (self._log / len(self._depths) - mean_log)
 
     def concluded(self, tokens: int, seconds: float) -> None:
         """A conclusion took so many tokens and so long."""
-        self.habits.spread += LEARNING * (abs(tokens - self.habits.conclusion) - self.habits.spread)
-        self.habits.conclusion += LEARNING * (tokens - self.habits.conclusion)
-        self.habits.call_seconds += LEARNING * (seconds - self.habits.call_seconds)
+        self.habits.conclusions += 1
+        weight = _weight(self.habits.conclusions)
+        self.habits.spread += weight * (abs(tokens - self.habits.conclusion) - self.habits.spread)
+        self.habits.conclusion += weight * (tokens - self.habits.conclusion)
+        self.habits.call_seconds += weight * (seconds - self.habits.call_seconds)
 
     def stepped(self, width: int, seconds: float) -> None:
-        """A step of so many choices took so long: the machine may be busier than when it was measured."""
+        """A step of so many choices took so long: the machine may be busier than when it was measured.
+
+        This is told for each of the choices, which together make one observation.
+        """
         if self.pace is not None:
             seen = min(max(seconds / self.pace.step(width), LEAST_DRAG), MOST_DRAG)
-            self.habits.drag += LEARNING * (seen - self.habits.drag)
+            self.habits.steps += 1 / width
+            self.habits.drag += LEARNING / width * (seen - self.habits.drag)
 
     def step(self, pace: Pace, width: int) -> float:
         """Seconds of a step at this width, as things are now."""
@@ -101,9 +136,12 @@ class Timing:
             traits.model,
             traits.version,
             traits.parameters,
-            unit_seconds={width: self.step(pace, width) for width in pace.step_seconds} if pace else {},
+            unit_seconds=pace.step_seconds if pace else {},
             read_seconds=self.unread * pace.read_seconds if pace else 0.0,
+            drag=self.habits.shown_drag,
             depth=self.usual_depth,
+            spread=math.sqrt(self.habits.within),
+            differ=math.sqrt(max(0.0, self.habits.apart - self.habits.within)),
             most_depth=DEFAULT_DEPTH,
             answer_units=self.habits.conclusion if self.form.tokens else 0.0,
             answer_read=len(self.form.cue) / 3 * pace.read_seconds if pace else 0.0,
@@ -126,3 +164,8 @@ class Timing:
         read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds * habits.drag
         steps = (habits.conclusion + 2 * habits.spread) * step
         return Reserve(SLACK * (read + steps) + step, self.form.tokens)  # a step may be under way
+
+
+def _weight(count: int, least: float = LEARNING) -> float:
+    """The weight of the observation with this number in a running mean, whose first value counts for one as well."""
+    return max(least, 1.0 / (count + 1))

@@ -9,6 +9,7 @@ anew from what is left and from the time and length that the samples so far real
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -138,8 +139,9 @@ class AutoSearch(Search):
         for stage in self.stages:
             if stage.member == member:
                 drag = stage.drag or drag
-                costs = replace(costs, depth=statistics.fmean([told.cost.costs.depth, *stage.lengths]))
-        return replace(told, cost=CostModel(costs, drag))
+                lengths = [told.cost.costs.depth, *stage.lengths]  # one question's tell of its others
+                costs = replace(costs, depth=statistics.fmean(lengths), differ=costs.differ / math.sqrt(len(lengths)))
+        return replace(told, cost=CostModel(costs, drag, told.cost.pace_spread))
 
     def _plan(self, members: Sequence[int], room: int) -> Plan:
         candidates = [self._candidate(member) for member in members]
@@ -198,7 +200,8 @@ class AutoSearch(Search):
         stage = self.now
         if not self.winding_down:
             self._widen(stage)
-            room = min(room, self._wanted(stage))
+            wanted = self._wanted(stage)
+            room = wanted if stage.depth == 0 else min(room, wanted)  # what states its answer at once does not grow
         for action in stage.search.ask(room):
             if isinstance(action, Grow):
                 self._stage_of.update(dict.fromkeys(action.ids, len(self.stages) - 1))

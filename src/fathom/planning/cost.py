@@ -1,9 +1,9 @@
 """The cost model: what so many trajectories of such a depth take in seconds, tokens, memory, calls and dollars.
 
 Trajectories do not all come to their end at once. Their lengths are taken to be log-normal with the usual one as mean,
-and a wave of them is timed step by step, each step as long as those still going make it: the time of a step grows with
-its width, and by how much was measured (``engines/pace.py``) or fitted from samples of real runs. Work goes in a
-rolling wave: as one trajectory ends, the next begins.
+those on one question around a median of its own, and a wave of them is timed step by step, each step as long as those
+still going make it: the time of a step grows with its width, and by how much was measured (``engines/pace.py``) or
+fitted from samples of real runs. Work goes in a rolling wave: as one trajectory ends, the next begins.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fathom.costs import Costs
+from fathom.planning.scatter import Range, Shape, scatter
 
 __all__ = ["CostModel", "Prediction", "Sample", "fitted"]
 
-SPREAD = 0.5
-"""The standard deviation of the logarithm of a chain's length: a factor of 1.65 either way, as chains of thought of one
-model on one kind of question have it."""
+PACE_SPREAD = 0.1
+"""The standard deviation of the logarithm of real over predicted pace, before runs have shown it: a quiet machine's."""
 
 UNCAPPED = 1024
 """Units that a trajectory without a limit of its own may take."""
@@ -33,12 +33,16 @@ class Prediction:
     """What a plan takes. ``seconds`` is None where no time is known, ``dollars`` where no price is.
 
     ``tokens`` are expected; ``most`` holds, by the names of a budget's limits, what has to be there for it to be begun.
+    ``seconds_range`` and ``tokens_range`` are what nine runs of ten exceed and what nine of ten stay below, where they
+    were asked for.
     """
 
     seconds: float | None
     tokens: float
     dollars: float | None
     most: Mapping[str, float]
+    seconds_range: Range | None = None
+    tokens_range: Range | None = None
 
     def within(self, limits: Mapping[str, float]) -> bool:
         """Whether it stays within all limits. What is not known (seconds, dollars) stays within none that is set."""
@@ -55,11 +59,13 @@ class Sample:
 
 
 class CostModel:
-    """Costs of one model. ``drag`` is how much longer things really take than its own account of them says."""
+    """Costs of one model. ``drag`` is how much longer things take than ``costs.unit_seconds`` says, ``pace_spread`` how
+    far that was off on earlier runs (the standard deviation of its logarithm)."""
 
-    def __init__(self, costs: Costs, drag: float = 1.0) -> None:
+    def __init__(self, costs: Costs, drag: float = 1.0, pace_spread: float = PACE_SPREAD) -> None:
         self.costs = costs
         self.drag = drag
+        self.pace_spread = pace_spread
         self._steps: dict[int, float] = {}
 
     @property
@@ -71,11 +77,21 @@ class CostModel:
         """The share of trajectories that come to their own end within ``depth`` units."""
         if depth is None:
             return 1.0
-        return _NORMAL.cdf(math.log(depth / _median(self.costs.depth)) / SPREAD) if depth > 0 else 0.0
+        return _NORMAL.cdf(math.log(depth / self._median) / max(self._spread, 1e-3)) if depth > 0 else 0.0
+
+    @property
+    def _spread(self) -> float:
+        """Of lengths over all questions."""
+        return math.hypot(self.costs.spread, self.costs.differ)
+
+    @property
+    def _median(self) -> float:
+        """Of lengths over all questions: that of the log-normal with the usual length as mean."""
+        return max(1.0, self.costs.depth) * math.exp(-(self._spread**2) / 2)
 
     def mean_depth(self, depth: int | None) -> float:
         """Units that a trajectory takes on average, cut at ``depth``."""
-        return _mean(16, self.costs.depth, self._cap(depth))
+        return _mean(16, self._median, self._spread, self._cap(depth))
 
     def _cap(self, depth: int | None) -> int:
         most = self.costs.most_depth or UNCAPPED
@@ -107,15 +123,45 @@ class CostModel:
             most["seconds"] = self._seconds(width, depth, wave, unfinished, sure=depth is not None)
         return Prediction(seconds, tokens * draws, dollars, most)
 
+    def expect(self, width: int, depth: int | None, wave: int, draws: Sequence[float] = ()) -> Prediction:
+        """What ``predict`` says, and how far it may be off. ``draws[n]`` is the chance that n + 1 are really made;
+        empty, all are."""
+        made = math.fsum(share * n for n, share in enumerate(draws, 1)) / math.fsum(draws) if draws else None
+        expected, costs, cap = self.predict(width, depth, wave, made), self.costs, self._cap(depth)
+        shape = Shape(
+            width=width,
+            wave=max(1, min(wave, width)),
+            median=self._median,
+            spread=costs.spread,
+            differ=costs.differ,
+            cap=cap,
+            stating=costs.answer_units,
+            reading=self.drag * costs.answer_read,
+            first=self.drag * costs.read_seconds,
+            draws=tuple(draws),
+        )
+        seconds, units = scatter(shape, self.paced, self.pace_spread)
+        tokens = math.floor(costs.unit_tokens * units[0]), math.ceil(costs.unit_tokens * units[1])
+        return replace(
+            expected,
+            seconds_range=seconds if self.timed else None,
+            tokens_range=tokens if costs.unit_tokens else None,
+        )
+
+    def paced(self, width: int) -> float:
+        """Seconds of a step at this width, as things are now; 0 where nothing is known."""
+        return self.drag * self._step(width) if self.timed else 0.0
+
     def _seconds(self, n: float, depth: int | None, wave: int, unfinished: float, *, sure: bool = False) -> float:
         """A full wave to its last end, and what comes before it at the rate of a full wave. ``sure`` counts the last
         trajectory as long as it may become, and all of a wave as still unfinished at the end."""
-        costs = self.costs
+        costs, median = self.costs, self._median
         stating = wave if sure else max(1.0, wave * unfinished)
         total = costs.read_seconds
         if cap := self._cap(depth):
-            total += cap * self._step(wave) if sure else self._wave(_lengths(wave, costs.depth, cap))
-            total += max(0.0, n / wave - 1.0) * _mean(wave, costs.depth, cap) * self._step(wave)
+            total += cap * self._step(wave) if sure else self._wave(_lengths(wave, median, costs.spread, cap))
+            total += max(0.0, n / wave - 1.0) * _mean(wave, median, costs.spread, cap) * self._step(wave)
+            total += self._step(wave) if unfinished > 0.02 and costs.answer_units else 0.0  # one may be under way
         else:
             total += max(0.0, n / wave - 1.0) * self._stating(wave)
         if unfinished > 0.02:
@@ -124,7 +170,7 @@ class CostModel:
 
     def _stating(self, width: int) -> float:
         costs = self.costs
-        return (costs.answer_units + 1) * self._step(width) + costs.answer_read * width if costs.answer_units else 0.0
+        return costs.answer_units * self._step(width) + costs.answer_read * width if costs.answer_units else 0.0
 
     def _step(self, width: int) -> float:
         if width not in self._steps:
@@ -141,20 +187,15 @@ class CostModel:
 
 
 @lru_cache(maxsize=4096)
-def _lengths(n: int, usual: float, cap: int) -> tuple[float, ...]:
+def _lengths(n: int, median: float, spread: float, cap: int) -> tuple[float, ...]:
     """Lengths of n trajectories in ascending order, none beyond the cap: order statistics by Blom's approximation."""
     at = (_NORMAL.inv_cdf((i + 0.625) / (n + 0.25)) for i in range(n))
-    return tuple(min(float(cap), _median(usual) * math.exp(SPREAD * z)) for z in at)
-
-
-def _median(mean: float) -> float:
-    """Of the log-normal with this mean."""
-    return max(1.0, mean) * math.exp(-(SPREAD**2) / 2)
+    return tuple(min(float(cap), median * math.exp(spread * z)) for z in at)
 
 
 @lru_cache(maxsize=4096)
-def _mean(n: int, usual: float, cap: int) -> float:
-    return statistics.fmean(_lengths(n, usual, cap))
+def _mean(n: int, median: float, spread: float, cap: int) -> float:
+    return statistics.fmean(_lengths(n, median, spread, cap))
 
 
 def fitted(costs: Costs, samples: Sequence[Sample]) -> Costs:

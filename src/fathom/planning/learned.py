@@ -1,9 +1,11 @@
 """What live runs teach of a model on this machine, kept from one process to the next.
 
-After each run the logarithm of actual over predicted time moves a running mean, robustly: a wild run counts for no more
-than a factor of three. Where nobody measured an engine's speed (servers), the time of a unit at each width is learned
-the same way, and everywhere the usual length of a chain. The file is small, lies in the user's cache directory, one for
-each (model, engine, machine), and is written in the background, at most twice a minute and at the end of the process.
+After each run the logarithm of its drag (actual time over what the measured pace says) moves a running mean, robustly:
+a wild run counts for no more than a factor of three. This is the drag that a process begins with; once a session has
+seen steps of its own, what it says of the drag goes before (``fathom.costs.Costs.drag``): never both. Where nobody
+measured an engine's speed (servers), the time of a unit at each width is learned the same way, and everywhere the usual
+length of a chain. The file is small, lies in the user's cache directory, one for each (model, engine, machine), and is
+written in the background, at most twice a minute and at the end of the process.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import msgspec
 
 from fathom.language.download import cache_directory
 from fathom.language.engines.pace import machine
+from fathom.planning.cost import PACE_SPREAD
 
 __all__ = ["Learned", "learned", "remember", "save"]
 
@@ -33,25 +36,34 @@ _EVERY = 30.0  # seconds between two writes
 
 
 class Learned(msgspec.Struct, frozen=True):
-    """Running means over ``runs``: log(actual / predicted) seconds, lengths of chains, seconds of a unit by width."""
+    """Running means over ``runs``: the logarithm of the drag and its variance from run to run, lengths of chains,
+    seconds of a unit by width."""
 
     runs: int = 0
     log_drag: float = 0.0
+    variance: float = PACE_SPREAD**2
     depth: float | None = None
     unit_seconds: dict[int, float] = {}
 
     @property
     def drag(self) -> float:
-        """How much longer things take than predicted."""
+        """How much longer things take than the measured pace says."""
         return math.exp(self.log_drag)
 
+    @property
+    def pace_spread(self) -> float:
+        """The standard deviation of the logarithm of a run's pace over what was expected."""
+        return math.sqrt(self.variance)
+
     def after(self, drag: float | None, depth: float | None, unit_seconds: Mapping[int, float]) -> Learned:
-        """With one more run: its actual over its predicted time, the mean length of its chains that came to their own
+        """With one more run: its drag, the mean length of its chains that came to their own
         end, and the seconds of a unit at the widths that it ran, where it shows them."""
         weight = max(LEAST_WEIGHT, 1.0 / (self.runs + 1))
-        log_drag, each = self.log_drag, dict(self.unit_seconds)
+        log_drag, variance, each = self.log_drag, self.variance, dict(self.unit_seconds)
         if drag is not None:
-            log_drag += weight * max(-WILD, min(WILD, math.log(drag) - log_drag))
+            off = max(-WILD, min(WILD, math.log(drag) - log_drag))
+            log_drag += weight * off
+            variance += LEAST_WEIGHT * (off**2 - variance) if self.runs else 0.0  # the first run has nothing to be off
         for width, seconds in unit_seconds.items():
             at = 1 << round(math.log2(width))
             before = each.get(at, seconds)
@@ -59,7 +71,7 @@ class Learned(msgspec.Struct, frozen=True):
         length = self.depth
         if depth is not None:
             length = depth if length is None else length + weight * (depth - length)
-        return Learned(self.runs + 1, log_drag, length, each)
+        return Learned(self.runs + 1, log_drag, variance, length, each)
 
 
 _lock, _writing = threading.Lock(), threading.Lock()
@@ -124,7 +136,7 @@ def _read(path: Path) -> Learned:
         found = msgspec.json.decode(path.read_bytes(), type=Learned)
     except (OSError, msgspec.MsgspecError):
         return Learned()
-    times = (*found.unit_seconds.values(), found.drag, found.depth or 1.0)
+    times = (*found.unit_seconds.values(), found.drag, found.variance, found.depth or 1.0)
     return found if all(0 < t < math.inf for t in times) else Learned()
 
 

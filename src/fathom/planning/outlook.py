@@ -3,7 +3,6 @@ from live traffic, the profile where there is one and priors where there is none
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -67,6 +66,6 @@ def _candidate(costs: Costs, found: Fitted | None) -> Candidate:
         costs = replace(costs, depth=known.depth)
     if not costs.unit_seconds and known.unit_seconds:
         costs = replace(costs, unit_seconds=known.unit_seconds)
-    drag = known.drag if known.runs else 1.0
+    drag = costs.drag if costs.drag is not None else known.drag  # as things are now goes before how they mostly were
     ability = found.profile.ability if found is not None else prior(costs)
-    return Candidate(CostModel(costs, drag if math.isfinite(drag) else 1.0), ability)
+    return Candidate(CostModel(costs, drag, known.pace_spread), ability)

@@ -78,10 +78,15 @@ class Choice:
         seconds, dollars = self.prediction.seconds, self.prediction.dollars
         half = max(self.accuracy - self.interval[0], self.interval[1] - self.accuracy)
         parts = [self.strategy, f"{self.accuracy:.0%} ± {half:.0%} right"]
-        parts += [] if seconds is None else [f"about {seconds:.2g} s"]
-        parts += [f"{self.prediction.tokens:.0f} tokens"]
+        parts += [] if seconds is None else [f"about {seconds:.2g} s{_within(self.prediction.seconds_range, '.2g')}"]
+        parts += [f"{self.prediction.tokens:.0f} tokens{_within(self.prediction.tokens_range, '.0f')}"]
         parts += [] if dollars is None else [f"${dollars:.2g}"]
         return ", ".join(parts)
+
+
+def _within(found: tuple[float, float] | None, form: str) -> str:
+    """Where eight runs of ten are expected to lie, for people."""
+    return "" if found is None else f" ({found[0]:{form}} to {found[1]:{form}})"
 
 
 @dataclass(frozen=True)
@@ -148,16 +153,17 @@ class _Shape:
             self.accuracy,
             ability.interval(self.accuracy),
             cost.predict(self.width, self.depth, wave),
-            lambda: cost.predict(self.width, self.depth, wave, self._draws),
+            lambda: cost.expect(self.width, self.depth, wave, self._draws),
         )
 
     @property
-    def _draws(self) -> float:
+    def _draws(self) -> tuple[float, ...]:
+        """The chances of 1, 2, … samples; none where all are drawn in any case."""
         population = self.candidate.ability.population(self.candidate.cost.finished(self.depth))
         if self.selection == "verified":
             return population.attempts(self.width)
         if self.selection == "graded":
-            return self.width
+            return ()
         return population.draws(
             min(self.width, DEFAULT_WIDTH), self.worth
         )  # a wider one goes on only where it is close

@@ -10,6 +10,7 @@ from one that is not worth more.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -106,10 +107,10 @@ class Population:
         """The share of questions that ``width`` attempts answer rightly at least once: what a verifier can find."""
         return math.fsum(kind.weight * (1.0 - (1.0 - kind.right) ** width) for kind in self.kinds)
 
-    def attempts(self, width: int) -> float:
-        """Attempts until the first right one, or until all ``width`` are made, on average."""
-        each = ((1.0 - (1.0 - k.right) ** width) / k.right if k.right > 1e-9 else float(width) for k in self.kinds)
-        return math.fsum(kind.weight * made for kind, made in zip(self.kinds, each, strict=True))
+    def attempts(self, width: int) -> tuple[float, ...]:
+        """The chances of 1, 2, … ``width`` attempts: until the first right one, or until all are made."""
+        left = [math.fsum(kind.weight * (1.0 - kind.right) ** n for kind in self.kinds) for n in range(width)]
+        return (*(before - after for before, after in itertools.pairwise(left)), left[-1])
 
     @lru_cache(maxsize=4096)  # noqa: B019
     def forecast(self, seen: Seen, width: int) -> Forecast:
@@ -160,20 +161,20 @@ class Population:
         )
 
     @lru_cache(maxsize=256)  # noqa: B019
-    def draws(self, width: int, worth: float) -> float:
-        """Samples that a vote of at most ``width`` takes on average when it stops as ``goes_on`` says."""
-        total = 0.0
+    def draws(self, width: int, worth: float) -> tuple[float, ...]:
+        """The chances that a vote of at most ``width`` takes 1, 2, … samples when it stops as ``goes_on`` says."""
+        reached = [0.0] * (width + 1)  # the chance that sample n + 1 is drawn
         for kind in self.kinds:
             open_states = {(0, 0): 1.0}
             shares = kind.right, kind.rival, max(0.0, 1.0 - kind.right - kind.rival)
             for n in range(width):
                 going = {(r, w): p for (r, w), p in open_states.items() if self.goes_on(_seen(r, w, n), width, worth)}
-                total += kind.weight * math.fsum(going.values())
+                reached[n] += kind.weight * math.fsum(going.values())
                 open_states = {}
                 for (r, w), p in going.items():
                     for at, share in zip(((r + 1, w), (r, w + 1), (r, w)), shares, strict=True):
                         open_states[at] = open_states.get(at, 0.0) + p * share
-        return total
+        return tuple(before - after for before, after in itertools.pairwise(reached))
 
     def agreement(self, first: int, width: int) -> list[tuple[int, float, float, float]]:
         """What the agreement of the first samples tells: for each number of votes that the leader may have of
