@@ -30,17 +30,7 @@ from fathom.serve.refusal import Refused
 from fathom.serve.wanted import check_able, check_strategy, messages_of, sampling_wanted, schema_of, tools_of, wanted
 from fathom.serve.wire import ChatRequest, Effort, FathomOptions
 
-__all__ = ["EFFORTS", "Ask", "ask_of", "options_of", "overlaid"]
-
-EFFORTS: Mapping[Effort, EffortEntry] = {
-    "minimal": EffortEntry(width=1),
-    "low": EffortEntry(width=4),
-    "medium": EffortEntry(width=8),
-    "high": EffortEntry(width=16),
-    "xhigh": EffortEntry(width=32),
-    "max": EffortEntry(width=64),
-}
-"""What ``reasoning_effort`` may spend where the configuration does not say; ``none`` is the plain completion."""
+__all__ = ["Ask", "ask_of", "options_of", "overlaid"]
 
 PLAIN_TOKENS = 4096  # of a plain completion, where the request sets no bound
 HEADER = "x-fathom-"
@@ -111,7 +101,7 @@ def ask_of(request: ChatRequest, options: FathomOptions, served: Served, config:
     check_able(wants, served.model, served.id)
     check_options(options, limits)
     effort = request.reasoning_effort
-    spending = _within_limits(served.entry.efforts.get(effort) or EFFORTS.get(effort), limits) if effort else None
+    spending = _within_limits(served.efforts.get(effort), limits) if effort else None
     strategy = _strategy(options, effort, spending, served, config, whole=bool(wants))
     if spending is not None:
         options = _over(spending, options)

@@ -79,7 +79,8 @@ class ModelEntry(Entry, frozen=True):
     """A model that is served: what it is opened from, and what requests get that do not say.
 
     ``strategy`` is what they get, by default the plain completion. ``api_key_env`` names the environment variable with
-    the upstream's key. ``efforts`` change what ``reasoning_effort`` means for this model.
+    the upstream's key. ``efforts`` change what ``reasoning_effort`` means for this model; what they do not say goes by
+    the model's profile: that of a file, or the latest that `fathom calibrate` has kept.
     """
 
     uri: str = "embedded"
@@ -88,6 +89,7 @@ class ModelEntry(Entry, frozen=True):
     form: AnswerForm = "short"
     price: PriceEntry | None = None
     efforts: dict[Effort, EffortEntry] = {}
+    profile: str | None = None
     max_concurrency: Count | None = None
     timeout: Positive | None = None
 

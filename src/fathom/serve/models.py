@@ -15,10 +15,13 @@ from fathom.language.engines.base import Price, Sampling
 from fathom.language.engines.openai import OpenAIEngine, engine_of
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
+from fathom.planning.profile import Fitted
 from fathom.reasoner import Reasoner
 from fathom.serve.breaker import Breaker, GuardedEngine
-from fathom.serve.config import ModelEntry
+from fathom.serve.config import EffortEntry, ModelEntry
+from fathom.serve.efforts import EFFORTS, by_curve, profile_of, told
 from fathom.serve.refusal import Refused
+from fathom.serve.wire import Effort, ModelCard
 
 __all__ = ["Served", "choose", "open_served"]
 
@@ -37,7 +40,10 @@ class Served:
         self.breaker = Breaker(id)
         self._variants: dict[str, LanguageModel] = {}
         self._looking: asyncio.Task[None] | None = None
+        self.profile: Fitted | None = None
+        self.efforts: Mapping[Effort, EffortEntry] = {**EFFORTS, **entry.efforts}
         if isinstance(model, LanguageModel):
+            self.learn()
             model.name = id
             if isinstance(model.engine, OpenAIEngine):
                 self.masks[model.engine.upstream.name] = f"the upstream of {id}"
@@ -65,10 +71,27 @@ class Served:
 
         return variant.using(sampling=overlaid(variant.sampling, sampling))
 
+    def learn(self) -> None:
+        """Let efforts go by the model's profile, where there is one."""
+        assert isinstance(self.model, LanguageModel)
+        self.profile = profile_of(self.model.engine.traits, self.entry.profile)
+        if self.profile is not None:
+            self.efforts = {**by_curve(self.profile.profile.ability), **self.entry.efforts}
+
+    @property
+    def card(self) -> ModelCard:
+        """How it is told to clients."""
+        return ModelCard(self.id, "model", self.created, "fathom", told(self.efforts, self.profile))
+
     def look_for(self, engine: OpenAIEngine) -> None:
         """The upstream is not there: refuse requests until it is."""
         self.breaker.absent = True
-        self._looking = asyncio.create_task(self.breaker.look_for(engine.identify))
+
+        async def meet() -> None:
+            await engine.identify()
+            self.learn()
+
+        self._looking = asyncio.create_task(self.breaker.look_for(meet))
 
     async def aclose(self) -> None:
         if self._looking is not None:
@@ -107,10 +130,11 @@ async def _open_upstream(id: str, entry: ModelEntry, name: str) -> Served:
         options["price"] = Price(entry.price.prompt, entry.price.completion)
     engine = await engine_of(name, **options)
     model = LanguageModel(engine, form=entry.form)
-    served = Served(id, entry, model)
     try:
         await engine.identify()
+        served = Served(id, entry, model)
     except UpstreamError as error:
+        served = Served(id, entry, model)
         LOG.warning("%s: %s; it is looked for until it comes", id, error)
         served.look_for(engine)
     await model.prepare()

@@ -26,7 +26,7 @@ from fathom.serve.models import open_served
 from fathom.serve.openapi import document
 from fathom.serve.refusal import Refused, refused
 from fathom.serve.replies import ARRIVED, ID, json_reply, new_id, refusal_reply
-from fathom.serve.wire import ModelCard, ModelList
+from fathom.serve.wire import ModelList
 
 __all__ = ["Server", "event_loop"]
 
@@ -37,7 +37,7 @@ Handler = Callable[[Gateway, web.BaseRequest], Awaitable[web.StreamResponse]]
 
 async def _models(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
     gateway.keys.client_of(request.headers)
-    cards = [ModelCard(served.id, "model", served.created, "fathom") for served in gateway.models.values()]
+    cards = [served.card for served in gateway.models.values()]
     name = request.path.removeprefix("/v1/models").strip("/")
     if not name:
         return json_reply(ModelList("list", cards))
