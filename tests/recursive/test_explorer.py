@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from small_models import tiny
 
 from fathom.errors import LimitError, UsageError
+from fathom.recursive.checkpoint import load_checkpoint
 from fathom.recursive.explorer import Explorer, Trajectory
-from fathom.recursive.model import RecursiveModel
+from fathom.recursive.library import find_checkpoint
+from fathom.recursive.model import Latent, RecursiveModel
 from fathom.recursive.noise import key_of, noise_of
 from fathom.recursive.settling import End, Footprints, Settling
 from fathom.recursive.tasks.queens import Queens
@@ -48,6 +50,22 @@ def test_a_trajectory_is_the_same_alone_and_among_others(queens: Queens, model: 
         among.advance(many[:1])
     assert torch.equal(alone.conclude([one])[0], among.conclude(many[:1])[0])
     assert torch.equal(alone.path(one), among.path(many[0]))
+
+
+@pytest.mark.parametrize("name", ["queens-8", "coloring-8"])
+def test_a_step_and_its_judgement_have_the_same_bits_in_any_batch(name: str) -> None:
+    model = load_checkpoint(find_checkpoint(name)).model
+    with torch.inference_mode():
+        h, low, e = torch.randn(3, 40, *model.h0.shape)
+        noise = model.noise(40)
+        assert noise is not None
+        together = model.supervision_step(Latent(h, low), e, noise).state.h
+        judged = model.judge(together, e)
+        for size in (1, 2, 3, 7, 8, 17, 32):
+            part = slice(5, 5 + size)
+            state = model.supervision_step(Latent(h[part], low[part]), e[part], noise[:, part]).state.h
+            assert torch.equal(state, together[part])
+            assert torch.equal(torch.stack(model.judge(state, e[part])), torch.stack(judged)[:, part])
 
 
 @pytest.mark.parametrize("preset", ["gram", "trm"])

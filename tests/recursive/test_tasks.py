@@ -15,16 +15,18 @@ from fathom.errors import InputError
 from fathom.recursive.tasks import TASKS, Task, open_task
 from fathom.recursive.tasks.digits import Digits
 from fathom.recursive.tasks.maze import Maze
-from fathom.recursive.tasks.queens import solutions
+from fathom.recursive.tasks.queens import Queens, solutions
 from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind, read_sudoku_extreme
 from fathom.recursive.tasks.sudoku_solver import Grid
 
-QUICK = ("queens-8", "coloring-8", "sudoku-4", "sudoku-6-small", "maze-10-small")
+QUICK = ("queens-8", "queens-6-eased", "coloring-8", "sudoku-4", "sudoku-6-small", "maze-10-small")
 
 
 @cache
 def opened(name: str) -> Task:
     """A task, with few puzzles where making them takes time."""
+    if name == "queens-6-eased":
+        return Queens(6, eased=0.5)
     if name == "sudoku-6-small":
         return Sudoku(Grid(2, 3), SudokuKind(pool=40, held_out=15))
     if name == "maze-10-small":
@@ -208,3 +210,13 @@ def test_a_digit_is_valid_near_a_real_one_and_blank_is_the_only_input() -> None:
     held_out = {picture.numpy().tobytes() for picture in task.held_out}
     assert not held_out & {picture.numpy().tobytes() for picture in y}
     assert torch.equal(task.nearest(x, y, y.flip(0)), y)
+
+
+def test_eased_boards_show_more_of_their_answer_than_held_out_ones() -> None:
+    task = open_task("queens-10")
+    x, y = task.batch(400, torch.Generator().manual_seed(0))
+    shown = x.sum(-1)
+    assert (y >= x).all()
+    assert 0.25 < (shown > 3).float().mean() < 0.5
+    assert shown.max() >= 8
+    assert task.inputs("test").sum(-1).max() == 3

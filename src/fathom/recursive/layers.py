@@ -2,7 +2,8 @@
 by RMSNorm.
 
 Post-norm keeps the latent state at unit scale however often it is fed back (TRM, arXiv 2510.04871, section 4). Shapes
-are (B, L, D): batch, positions, features.
+within blocks are (L, B, D): positions come before the batch, so that mixing them is one matrix product for the whole
+batch instead of a small one for each trajectory.
 """
 
 from __future__ import annotations
@@ -18,9 +19,21 @@ from fathom.recursive.config import ModelConfig
 __all__ = ["Block", "Linear", "Network", "SwiGLU", "rms_norm"]
 
 
+EPSILON = 1e-5
+
+
 def rms_norm(x: Tensor) -> Tensor:
     """Scale each position to unit root mean square; without learned weights, as in TRM."""
-    return F.rms_norm(x, (x.shape[-1],), eps=1e-5)
+    return F.rms_norm(x, (x.shape[-1],), eps=EPSILON)
+
+
+def _residual(x: Tensor, change: Tensor) -> Tensor:
+    """rms_norm(x + change); in the place of ``change`` where no gradient will ask for it."""
+    if torch.is_grad_enabled():
+        return rms_norm(x + change)
+    change += x
+    square = torch.linalg.vector_norm(change, dim=-1, keepdim=True).square_()
+    return change.mul_(square.div_(x.shape[-1]).add_(EPSILON).rsqrt_())
 
 
 class Linear(nn.Linear):
@@ -67,9 +80,9 @@ class SequenceMixer(nn.Module):
         self.swiglu = SwiGLU(length, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Weights from the left mix positions without transposing the batch.
+        columns = x.flatten(1)
         gate, up = self.swiglu.up.weight.chunk(2)
-        return self.swiglu.down.weight @ _gated(gate @ x, up @ x)
+        return (self.swiglu.down.weight @ _gated(gate @ columns, up @ columns)).view(x.shape)
 
 
 class Attention(nn.Module):
@@ -85,13 +98,13 @@ class Attention(nn.Module):
         self.register_buffer("rope", _rotary(length, width // heads) if rotary else None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        heads = self.project(x).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        length, batch, width = x.shape
+        heads = self.project(x.flatten(0, 1)).view(length, batch, 3, self.heads, width // self.heads)
+        query, key, value = heads.permute(2, 1, 3, 0, 4)
         if self.rope is not None:
             query, key = _rotate(query, self.rope), _rotate(key, self.rope)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
+        return self.out(mixed.permute(2, 0, 1, 3).reshape(length, batch, width))  # type: ignore[no-any-return]
 
 
 def _rotary(length: int, size: int) -> Tensor:
@@ -120,12 +133,18 @@ class Block(nn.Module):
         self.feed = SwiGLU(config.width, config.ffn)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = rms_norm(x + self.mix(x))
-        return rms_norm(x + self.feed(x))
+        x = _residual(x, self.mix(x))
+        return _residual(x, self.feed(x))
 
 
 class Network(nn.Sequential):
-    """f_L or f_H: ``layers`` blocks."""
+    """f_L or f_H: ``layers`` blocks, on (B, L, D)."""
 
     def __init__(self, config: ModelConfig, length: int) -> None:
         super().__init__(*(Block(config, length) for _ in range(config.layers)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1).contiguous()
+        for block in self:
+            x = block(x)
+        return x.transpose(0, 1)

@@ -92,9 +92,10 @@ class _Heads(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, h: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-        features, compared = self.block(h), self.compare(torch.cat((h, e), -1))
-        pooled = torch.cat((features.mean(1), features.amax(1), compared.amax(1)), -1)
-        halt, value = self.out(pooled).float().unbind(-1)
+        features, compared = self.block(h.transpose(0, 1).contiguous()), self.compare(torch.cat((h, e), -1))
+        pooled = torch.cat((features.mean(0), features.amax(0), compared.amax(1)), -1)
+        # Row by row: a matrix product with so few columns is rounded in other ways for other sizes of the batch.
+        halt, value = ((pooled[:, None] * self.out.weight).sum(-1) + self.out.bias).float().unbind(-1)
         return halt, value
 
 

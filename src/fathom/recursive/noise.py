@@ -1,8 +1,8 @@
 """Noise that belongs to a trajectory: a function of its key and depth alone, so that no batching, order or neighbour
 changes it.
 
-A counter-based generator (Philox, Salmon et al. 2011) is keyed by (trajectory, depth). Keys are hashes: of the seed,
-the problem and the trajectory's number, or of a parent and the number of a fork.
+The generator is seeded anew for each (trajectory, depth) with a hash of both. Keys are hashes too: of the seed, the
+problem and the trajectory's number, or of a parent and the number of a fork.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,12 +27,8 @@ def key_of(*parts: int | bytes) -> int:
 
 def noise_of(keys: Sequence[tuple[int, int]], shape: Sequence[int]) -> Tensor:
     """Standard normal noise for each (key, depth): (len(keys), *shape), float32."""
-    out = np.empty((len(keys), *shape), dtype=np.float32)
-    philox = np.random.Philox(key=0)
-    generator, state = np.random.Generator(philox), philox.state
-    for row, (key, depth) in zip(out, keys, strict=True):
-        # One generator set to each place: making one takes a quarter as long as drawing from it.
-        state["state"] = {"key": np.array([key, 0], np.uint64), "counter": np.array([0, depth, 0, 0], np.uint64)}
-        philox.state = state
-        generator.standard_normal(dtype=np.float32, out=row)
-    return torch.from_numpy(out)
+    out = torch.empty(len(keys), *shape)
+    generator = torch.Generator()
+    for row, named in zip(out, keys, strict=True):
+        row.normal_(generator=generator.manual_seed(key_of(*named)))
+    return out

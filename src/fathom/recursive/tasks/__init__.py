@@ -19,7 +19,7 @@ __all__ = ["TASKS", "Task", "open_task"]
 
 TASKS: Mapping[str, Callable[[], Task]] = {
     "queens-8": lambda: Queens(8),
-    "queens-10": lambda: Queens(10),
+    "queens-10": lambda: Queens(10, eased=0.5),
     "coloring-8": lambda: Coloring(8),
     "coloring-10": lambda: Coloring(10),
     "digits": Digits,

@@ -17,6 +17,9 @@ from fathom.recursive.tasks.enumerated import EnumeratedTask
 
 __all__ = ["Queens", "solutions"]
 
+SHOWN = (1, 2, 3)
+"""Queens that inputs show."""
+
 
 def solutions(n: int) -> list[tuple[int, ...]]:
     """All placements of n queens, each as the column of every row, in lexicographic order."""
@@ -36,12 +39,16 @@ def solutions(n: int) -> list[tuple[int, ...]]:
 
 
 class Queens(EnumeratedTask):
-    """n queens; symbols are 0 (empty) and 1 (queen)."""
+    """n queens; symbols are 0 (empty) and 1 (queen).
+
+    Of the training boards, a share ``eased`` shows more of the answer than held-out boards do, anything up to all of
+    it. Where answers are many and long, that is how training finds its way in.
+    """
 
     emphasis = 1.0
 
-    def __init__(self, n: int = 8) -> None:
-        self.name, self.n = f"queens-{n}", n
+    def __init__(self, n: int = 8, eased: float = 0.0) -> None:
+        self.name, self.n, self.eased = f"queens-{n}", n, eased
         self.shape = Shape(length=n * n, symbols_in=2, symbols_out=2)
         self.defaults = {"mixer": 96, "beta": 0.3} if n == 8 else {"mixer": 128, "beta": 0.3}
         self.placements = solutions(n)
@@ -49,6 +56,15 @@ class Queens(EnumeratedTask):
         for row, columns in enumerate(self.placements):
             self.answers[row, [r * n + c for r, c in enumerate(columns)]] = 1
         self.lines = _lines(n)
+
+    def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, y = super().batch(count, generator)
+        if self.eased:
+            eased, share = torch.rand(2, count, 1, generator=generator)
+            shown = x | y & (torch.rand(y.shape, generator=generator) < torch.where(eased < self.eased, share, 0.0))
+            # With no more queens than inputs have, it might be a held-out one.
+            x = torch.where(shown.sum(-1, keepdim=True) > max(SHOWN), shown, x)
+        return x, y
 
     def allowed(self, x: Tensor) -> Tensor:
         missed = x.float() @ (1 - self.answers.to(x.device)).float().T
@@ -58,7 +74,7 @@ class Queens(EnumeratedTask):
         boards = {
             tuple(sorted(r * self.n + columns[r] for r in kept))
             for columns in self.placements
-            for shown in (1, 2, 3)
+            for shown in SHOWN
             for kept in combinations(range(self.n), shown)
         }
         x = torch.zeros(len(boards), self.n * self.n, dtype=torch.long)
