@@ -82,3 +82,16 @@ def test_one_request_is_the_trial() -> None:
         breaker.check()
     breaker.succeeded()
     breaker.check()
+
+
+async def test_a_straggler_of_a_search_or_a_plain_call_is_asked_for_twice(open_house: Open, upstream: Upstream) -> None:
+    house = await open_house()
+    for fathom in (None, {"strategy": "vote(stop=never)", "width": 1}):
+        for _ in range(20):
+            await house.ask(fathom=fathom)
+        sent = len(upstream.bodies)
+        upstream.fault = lambda number, straggler=sent: "hang" if number == straggler else None
+        reply = await asyncio.wait_for(house.ask(fathom=fathom), 20)
+        assert reply.choices[0].message.content
+        assert len(upstream.bodies) == sent + 2
+        assert reply.usage.prompt_tokens > 11

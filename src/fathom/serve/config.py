@@ -80,7 +80,8 @@ class ModelEntry(Entry, frozen=True):
 
     ``strategy`` is what they get, by default the plain completion. ``api_key_env`` names the environment variable with
     the upstream's key. ``efforts`` change what ``reasoning_effort`` means for this model; what they do not say goes by
-    the model's profile: that of a file, or the latest that `fathom calibrate` has kept.
+    the model's profile: that of a file, or the latest that `fathom calibrate` has kept. ``hedge`` is the share of the
+    requests to an upstream that are sent twice, where the first keeps waiting; 0 is none.
     """
 
     uri: str = "embedded"
@@ -92,6 +93,7 @@ class ModelEntry(Entry, frozen=True):
     profile: str | None = None
     max_concurrency: Count | None = None
     timeout: Positive | None = None
+    hedge: Annotated[float, Meta(ge=0, le=0.5)] = 0.05
 
 
 class KeyEntry(Entry, frozen=True):

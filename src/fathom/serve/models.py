@@ -12,6 +12,7 @@ from typing import Any
 from fathom.answers import warm_up
 from fathom.errors import UpstreamError, UsageError, one_of
 from fathom.language.engines.base import Price, Sampling
+from fathom.language.engines.hedged import HedgedEngine
 from fathom.language.engines.openai import OpenAIEngine, engine_of
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
@@ -47,7 +48,8 @@ class Served:
             model.name = id
             if isinstance(model.engine, OpenAIEngine):
                 self.masks[model.engine.upstream.name] = f"the upstream of {id}"
-                model.engine = GuardedEngine(model.engine, self.breaker)
+                engine = HedgedEngine(model.engine, entry.hedge) if entry.hedge else model.engine
+                model.engine = GuardedEngine(engine, self.breaker)
 
     def __repr__(self) -> str:
         return f"Served({self.id!r})"

@@ -1,0 +1,105 @@
+"""Stragglers are asked for twice, the first to come is taken, both are paid for, and only few are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from heard import hear, request
+from upstreams import PROMPT_TOKENS, Upstream
+
+from fathom.language.engines.base import Finish
+from fathom.language.engines.hedged import HedgedEngine, _runs
+from fathom.language.engines.openai import OpenAIEngine
+
+
+@pytest.fixture
+def server() -> Iterator[Upstream]:
+    with Upstream(delay=0.01) as upstream:
+        yield upstream
+
+
+async def hedged(server: Upstream, share: float = 0.05, *, stream: bool = True) -> HedgedEngine:
+    """An engine that knows how long replies usually take."""
+    engine = HedgedEngine(OpenAIEngine("m", server.url), share)
+    for _ in range(20):
+        await hear(engine, request(seed=1, stream=stream))
+    return engine
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_straggler_is_overtaken(server: Upstream, stream: bool) -> None:
+    engine = await hedged(server, stream=stream)
+    server.fault = lambda number: "hang" if number == 20 else None
+    (heard,) = await asyncio.wait_for(hear(engine, request(seed=7, stream=stream)), 10)
+    assert heard.finish is Finish.STOP
+    assert heard.text == "The answer is 7."
+    assert engine.hedged == 1
+    assert heard.prompt_tokens + heard.reused_tokens > PROMPT_TOKENS  # the one that hung had read the prompt too
+    await engine.aclose()
+    for _ in range(100):
+        if not server.running:
+            break
+        await asyncio.sleep(0.01)
+    assert server.running == 0
+
+
+async def test_every_choice_of_a_batch_comes_once_with_its_own_seed(server: Upstream) -> None:
+    engine = await hedged(server)
+    server.many = 1  # every choice is a request of its own
+    server.fault = lambda number: "hang" if number in (21, 22, 24) else None
+    found = await asyncio.wait_for(hear(engine, request(n=5, seed=30)), 10)
+    assert [heard.text for heard in found] == [f"The answer is {30 + k}." for k in range(5)]
+    assert all(sum(piece.finish is not None for piece in heard.pieces) == 1 for heard in found)
+    await engine.aclose()
+
+
+async def test_no_more_than_the_share_is_asked_twice(server: Upstream) -> None:
+    engine = await hedged(server, share=0.05)
+    sent = len(server.bodies)
+    server.delay = 0.1  # now all are slower than nearly all were
+    for _ in range(5):
+        await asyncio.gather(*(hear(engine, request(seed=1)) for _ in range(20)))
+    asked = 100
+    assert len(server.bodies) - sent - asked == engine.hedged
+    assert 1 <= engine.hedged <= 2 + 0.05 * (asked + 20)
+    await engine.aclose()
+
+
+async def test_a_share_of_nothing_hedges_nothing(server: Upstream) -> None:
+    engine = await hedged(server, share=0.0)
+    server.delay = 0.1
+    await hear(engine, request(seed=1))
+    assert engine.hedged == 0
+    await engine.aclose()
+
+
+async def test_a_failure_of_one_leaves_it_to_the_other(server: Upstream) -> None:
+    engine = await hedged(server)
+    server.delay, server.fault = 0.1, lambda number: "400" if number == 20 else None
+    (heard,) = await hear(engine, request(seed=3))
+    assert heard.text == "The answer is 3."
+    await engine.aclose()
+
+
+async def test_leaving_and_cancelling_stop_both(server: Upstream) -> None:
+    engine = await hedged(server)
+    server.fault = lambda number: "hang"
+    async with engine.generate(request(n=2, seed=1)) as generation:
+        while server.running < 2:  # noqa: ASYNC110 (it runs in another thread)
+            await asyncio.sleep(0.005)
+        for index in range(2):
+            generation.cancel(index)
+        ends = [piece.finish async for piece in generation if piece.finish is not None]
+    assert ends == [Finish.CANCELLED] * 2
+    for _ in range(100):
+        if not server.running:
+            break
+        await asyncio.sleep(0.01)
+    assert server.running == 0
+    await engine.aclose()
+
+
+def test_neighbours_are_asked_for_together() -> None:
+    assert _runs([0, 1, 4, 6, 7, 8]) == [(0, 2), (4, 1), (6, 3)]
