@@ -440,16 +440,18 @@ async def test_the_server_answers_where_the_c_interface_is_absent(path: Path, mo
 @pytest.mark.parametrize("draft", ["lookup", "siblings"])
 async def test_drafts_are_verified_and_leave_nothing_behind(path: Path, fresh: LlamaEngine, draft: str) -> None:
     quick = LlamaEngine(path, context=1024, draft=draft, draft_length=6)
-    words = " ".join(random.choice(("red", "green", "blue", "teal")) for _ in range(12))
-    asked = ask(f"Repeat these words: {words}", Span(f"{words} {words} {words[:20]}"))
+    words = random.sample(("red", "green", "blue", "teal", "house", "tree", "river", "stone", "bird", "cloud"), k=10)
+    line = " ".join(words)
+    asked = ask(f"Repeat these words: {line}", Span(f"{line} {line} {line} {' '.join(words[:4])}"))
     for sampling in (Sampling(temperature=0.0, logprobs=True), Sampling(temperature=0.4, logprobs=True)):
         (told,) = await collect(quick, Request(asked, max_tokens=24, seed=random.randrange(999), sampling=sampling))
         logprobs = [value for piece in told.pieces for value in piece.logprobs]
         assert len(logprobs) == len(told.ids) <= told.tokens <= 24
         assert await fresh.score(asked, told.span) == pytest.approx(logprobs, abs=0.3)
         accepted = sum(piece.accepted_draft_tokens for piece in told.pieces)
-        assert 0 < accepted < told.tokens + 6
-        cut = random.randrange(4, len(told.ids))
+        assert accepted < told.tokens + 6
+        assert accepted > 0 or sampling.temperature > 0  # a line that is said over and over is foreseen
+        cut = random.randrange(1, max(2, len(told.ids)))
         begun = ask(asked.messages[0].content, *asked.prefix, Span("", told.ids[:cut]))
         (again,) = await collect(quick, Request(begun, max_tokens=1))
         assert again.read == 1  # what the cache holds is the text, and no draft

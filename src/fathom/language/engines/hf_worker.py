@@ -5,12 +5,9 @@ The choices of a prompt are a batch; batches of several prompts are not joined, 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Sequence
 
 from fathom.errors import EngineError
 from fathom.language.drafting import Lookahead
@@ -18,103 +15,49 @@ from fathom.language.engines.hf_batch import HFBatch, HFChoice
 from fathom.language.engines.hf_cache import PrefixCache
 from fathom.language.engines.hf_model import HFModel
 from fathom.language.engines.llama_cache import common_prefix
+from fathom.language.engines.model_thread import ModelThread
 from fathom.language.engines.threaded import Listener
 
 __all__ = ["HFWorker"]
 
 _SHARED = 16  # tokens that are worth waiting for, while another batch reads them
-Found = TypeVar("Found")
 
 
-class HFWorker:
-    """Runs the choices given to it, at most ``width`` at a time, until ``close()``.
+class HFWorker(ModelThread):
+    """Runs the choices given to it, at most ``width`` at a time, until ``close()``. ``kept`` belongs to the thread."""
 
-    ``lock`` guards all that other threads see. ``kept`` belongs to the thread.
-    """
+    engine = "the engine of transformers"
 
     def __init__(self, model: HFModel, *, width: int, limit: int, kept: int, lookahead: Lookahead | None) -> None:
-        self.lock = threading.Lock()
-        self._changed = threading.Condition(self.lock)
+        super().__init__("fathom-hf")
         self._model, self._width, self._limit = model, width, limit
         self._lookahead = lookahead
         self.kept = PrefixCache(kept)
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._waiting: deque[list[HFChoice]] = deque()
+        self._waiting: deque[Sequence[HFChoice]] = deque()
         self._batches: list[HFBatch] = []
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="fathom-hf", daemon=True)
-        self._thread.start()
+        self.start()
 
-    # what other threads call
-
-    def submit(self, choices: list[HFChoice]) -> None:
+    def submit(self, choices: Sequence[HFChoice]) -> None:
         """Queue choices of one prompt. Raises EngineError on a closed engine."""
-        with self._changed:
-            self._check_open()
-            self._waiting.append(choices)
-            self._changed.notify()
-
-    def call(self, job: Callable[[], Found]) -> Future[Found]:
-        """Run ``job`` on the thread between two steps. Raises EngineError on a closed engine."""
-        done: Future[Found] = Future()
-
-        def run() -> None:
-            if not done.set_running_or_notify_cancel():
-                return
-            try:
-                done.set_result(job())
-            except Exception as error:
-                done.set_exception(_failure(error))
-
-        with self._changed:
-            self._check_open()
-            self._inbox.append(run)
-            self._changed.notify()
-        return done
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise EngineError("the engine was closed")
-
-    def close(self) -> None:
-        """End the thread after the step under way. Idempotent."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self.call(lambda: self._waiting.append(choices))
 
     # the thread
 
-    def _run(self) -> None:
-        error = EngineError("the engine was closed while this was running")
-        try:
-            while self._turn():
-                pass
-        except BaseException as unexpected:
-            error = EngineError(f"the engine of transformers failed: {unexpected!r}")
-            raise
-        finally:
-            with self.lock:
-                self._closing = True
-            for job in self._inbox:
-                job()
-            for choices in (*self._waiting, *(batch.choices for batch in self._batches)):
-                _fail(choices, error)
-            self._waiting.clear()
-            self._batches = []
+    def told(self, error: Exception) -> EngineError:
+        return _failure(error)
 
-    def _turn(self) -> bool:
-        """One step of each batch; False when the engine is closed."""
-        with self._changed:
-            while not (self._closing or self._inbox or self._waiting or self._batches):
-                self._changed.wait()
-            if self._closing:
-                return False
-            jobs = list(self._inbox)
-            self._inbox.clear()
-        for job in jobs:
-            job()
+    def end(self, error: EngineError) -> None:
+        for choices in (*self._waiting, *(batch.choices for batch in self._batches)):
+            _fail(choices, error)
+        self._waiting.clear()
+        self._batches = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._batches)
+
+    def step(self) -> None:
+        """One step of each batch."""
         self._admit()
         for batch in list(self._batches):
             listeners = {choice.listener for choice in batch.choices}
@@ -129,27 +72,21 @@ class HFWorker:
             if not batch.choices:
                 self._batches.remove(batch)
             _wake(listeners)
-        return True
 
     def _admit(self) -> None:
         """Let waiting choices begin, in order, as far as there is width."""
         now = time.monotonic()
-        with self.lock:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        late = {choice.listener for choices in waiting for choice in choices if choice.late(now)}
-        while waiting:
-            live = [choice for choice in waiting[0] if not choice.closed]
+        late = {choice.listener for choices in self._waiting for choice in choices if choice.late(now)}
+        while self._waiting:
+            live = [choice for choice in self._waiting[0] if not choice.closed]
             room = self._width - sum(len(batch.choices) for batch in self._batches)
             if live and (room <= 0 or self._soon(live[0].prompt)):
                 break
-            waiting.pop(0)
+            self._waiting.popleft()
             if live[room:]:
-                waiting.insert(0, live[room:])
+                self._waiting.appendleft(live[room:])
             if live:
                 self._begin(live[:room])
-        with self.lock:
-            self._waiting.extendleft(reversed(waiting))
         _wake(late)
 
     def _begin(self, choices: Sequence[HFChoice]) -> None:

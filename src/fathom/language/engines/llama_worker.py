@@ -8,7 +8,6 @@ next step, and a step that has become useless altogether is interrupted in the m
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_model import SCORED, Context, Model, Row
 from fathom.language.engines.llama_probe import LlamaProbe
 from fathom.language.engines.llama_sampling import Candidates, Sampler
+from fathom.language.engines.model_thread import ModelThread
 from fathom.language.engines.pace import Measurement, measure
 from fathom.language.engines.threaded import Listener, ThreadedChoice
 from fathom.language.speculative import Draft
@@ -35,11 +35,10 @@ _ALONE_SECONDS, _BESIDE_SECONDS = 1.0, 0.25  # that reading them may take: so lo
 _HEADROOM = 16  # free cells that a choice should find when it begins
 
 
-class Worker:
-    """Runs the choices given to it, at most ``width`` at a time, until ``close()``.
+class Worker(ModelThread):
+    """Runs the choices given to it, at most ``width`` at a time, until ``close()``."""
 
-    ``lock`` guards all that other threads see: the inbox, and what choices have produced.
-    """
+    engine = "the embedded engine"
 
     def __init__(
         self,
@@ -51,13 +50,11 @@ class Worker:
         length: int,
         control: DraftControl | None = None,
     ) -> None:
-        self.lock = threading.Lock()
-        self._changed = threading.Condition(self.lock)
+        super().__init__("fathom-llama")
         self._library, self._model, self._context = library, model, context
         self._width, self._length = width, length
         self._cache = SequenceCache(context, context.cells, context.sequences)
         self.candidates = Candidates(model.vocabulary.size)
-        self._inbox: deque[Callable[[], None]] = deque()
         self._waiting: deque[Reading] = deque()
         self._reading: list[Reading] = []
         self._running: list[Choice] = []
@@ -70,9 +67,7 @@ class Worker:
         self._looked = False  # whether one was thought of
         self._clock = cpu_clock()
         self._crowded = False  # something had to go since a choice last came to its end
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="fathom-llama", daemon=True)
-        self._thread.start()
+        self.start()
 
     # what other threads call
 
@@ -80,30 +75,17 @@ class Worker:
         """Queue a text to be read, and the choices that go on from it. Raises EngineError on a closed engine."""
         self.call(lambda: self._waiting.append(reading))
 
-    def call(self, job: Callable[[], None]) -> None:
-        """Run ``job`` on the thread between two steps; it answers by its own means."""
-        with self._changed:
-            if self._closing:
-                raise EngineError("the engine was closed")
-            self._inbox.append(job)
-            self._changed.notify()
-
     def measure(self, *, max_width: int, threads: int | None) -> Measurement:
         """Time the model between two steps; blocks. Raises EngineError when it is closed, or too busy."""
-        done: Future[Measurement] = Future()
 
-        def job() -> None:
+        def job() -> Measurement:
             sampler = Sampler(self._library, Sampling(), self.candidates, seed=0, window=0)
             try:
-                probe = LlamaProbe(self._context, self._cache, sampler)
-                done.set_result(measure(probe, max_width=max_width, threads=threads))
-            except Exception as error:
-                done.set_exception(error)
+                return measure(LlamaProbe(self._context, self._cache, sampler), max_width=max_width, threads=threads)
             finally:
                 sampler.free()
 
-        self.call(job)
-        return done.result()
+        return self.call(job).result()
 
     def adopt(self, measurement: Measurement) -> None:
         """Use the threads that were found best, and read prompts in pieces that take a bearable time."""
@@ -119,24 +101,21 @@ class Worker:
 
     def recall(self, tokens: list[int], load: Callable[[list[int], int], bool]) -> Future[bool]:
         """Have ``load(tokens, sequence)`` put a text into the cache, unless most of it is there already."""
-        done: Future[bool] = Future()
 
-        def job() -> None:
+        def job() -> bool:
             _, known = self._cache.longest(tokens)
             sequence = self._cache.begin([], 0) if known < len(tokens) else None
             while sequence is not None and self._cache.free < len(tokens) and self._cache.evict():
                 pass
-            found = known >= len(tokens)
             if sequence is not None and self._cache.free >= len(tokens) and load(tokens, sequence.id):
                 self._cache.extend(sequence, tokens)
                 self._cache.keep(sequence)
-                found = True
-            elif sequence is not None:
+                return True
+            if sequence is not None:
                 self._cache.drop(sequence)
-            done.set_result(found)
+            return known >= len(tokens)
 
-        self.call(job)
-        return done
+        return self.call(job)
 
     def forget(self, *owners: ThreadedChoice | Reading) -> None:
         """These were cancelled (the lock is held): interrupt the step if nobody else waits for it."""
@@ -146,45 +125,22 @@ class Worker:
                 self._context.abort.set()
         self._changed.notify()
 
-    def close(self) -> None:
-        """Interrupt whatever runs, end the thread, free the model. Idempotent."""
-        with self._changed:
-            self._closing = True
-            self._context.abort.set()
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-
     # the thread
 
-    def _run(self) -> None:
-        error = EngineError("the engine was closed while this was running")
-        try:
-            while self._step():
-                pass
-        except BaseException as unexpected:
-            error = EngineError(f"the embedded engine failed: {unexpected!r}")
-            raise
-        finally:
-            with self.lock:
-                self._closing = True
-            for job in self._inbox:  # a job after the end finds every step interrupted, and says so to who waits for it
-                job()
-            self._fail((*self._waiting, *self._reading), self._running, error)
-            self._context.free()
-            self._model.free()
+    def interrupt(self) -> None:
+        self._context.abort.set()
 
-    def _step(self) -> bool:
-        """One round; False when the engine is closed."""
-        with self._changed:
-            while not (self._closing or self._inbox or self._waiting or self._reading or self._running):
-                self._changed.wait()
-            if self._closing:
-                return False
-            jobs = list(self._inbox)
-            self._inbox.clear()
-        for job in jobs:
-            job()
+    def end(self, error: EngineError) -> None:
+        self._fail((*self._waiting, *self._reading), self._running, error)
+        self._context.free()
+        self._model.free()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting or self._reading or self._running)
+
+    def step(self) -> None:
+        """One round: every choice by a token, and a piece of what is being read."""
         self._reap()  # what came to its end in the step before, too
         self._admit()
         began = self._clock()
@@ -199,7 +155,6 @@ class Worker:
             else:
                 self._recover(status)
         self._flush()
-        return True
 
     def _reap(self) -> None:
         """Drop what was cancelled, or is not worth beginning any more; what was read stays in the cache for others."""
