@@ -61,7 +61,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = ("n", "stop", "seed", "temperature", "tools", "logprobs", "stream", "fathom", "messages", "reasoning_effort")
+FIELDS = ("n", "stop", "seed", "temperature", "logprobs", "stream", "fathom", "messages", "reasoning_effort")
+FIELDS += ("tools", "tool_choice", "parallel_tool_calls", "top_logprobs", "logit_bias", "response_format")
 bounded = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -87,6 +88,18 @@ def test_any_spec(url: str, field: str, spec: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "fathom": {field: spec, "width": 1}}
     status, reply = post(url, msgspec.json.encode(body))
     assert status < 500, reply
+
+
+@bounded
+@given(st.dictionaries(st.sampled_from(["type", "properties", "enum", "$ref", "pattern", "allOf"]), JSON), JSON)
+def test_any_schema_and_tool(url: str, schema: dict[str, Any], more: Any) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": more}]
+    for fields in ({"tools": [tool], "fathom": {"strategy": "vote", "width": 2}}, {"response_format": format}):
+        body = {"model": "m", "messages": turns[:1], **fields}
+        assert post(url, msgspec.json.encode(body))[0] < 500
+    assert post(url, msgspec.json.encode({"model": "m", "messages": turns}))[0] < 500
 
 
 def test_deep_nesting_and_large_bodies(url: str) -> None:

@@ -57,6 +57,26 @@ async def test_a_length_that_was_reached_makes_it_incomplete(house: House) -> No
     assert reply.output_text == "The answer"
 
 
+@pytest.mark.parametrize("effort", ["none", "low"])
+async def test_a_format_is_held_to(house: House, upstream: Upstream, effort: str) -> None:
+    upstream.tokens = lambda body, choice: ['{"city": ', '"Paris"}']
+    schema = {"type": "object", "required": ["city"]}
+    format = {"type": "json_schema", "name": "place", "schema": schema, "strict": False}
+    reply = await house.client.responses.create(
+        model="m",
+        input="Where?",
+        text={"format": format},  # type: ignore[arg-type]
+        reasoning={"effort": effort},  # type: ignore[typeddict-item]
+    )
+    assert reply.output_text == '{"city": "Paris"}'
+    assert reply.fathom["valid"] is True  # type: ignore[attr-defined]
+    sent = upstream.bodies[0]["response_format"]
+    assert sent == {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": False}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        await house.client.responses.create(model="m", input="?", text={"format": {"type": "json_schema"}})  # type: ignore[typeddict-item]
+    assert caught.value.code == "missing_parameter"
+
+
 async def test_what_needs_storage_is_refused(house: House) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await house.client.responses.create(model="m", input="hi", previous_response_id="resp_1")

@@ -7,6 +7,7 @@ asks for no thinking gets the model's plain completion.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -89,7 +90,7 @@ def _said(options: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(options).items() if value is not None}
 
 
-def ask_of(request: ChatRequest, options: FathomOptions, served: Served, config: Config) -> Ask:
+async def ask_of(request: ChatRequest, options: FathomOptions, served: Served, config: Config) -> Ask:
     """What a chat request comes down to. Raises Refused and UsageError for what cannot be done."""
     limits = config.limits
     if len(request.messages) > limits.messages:
@@ -110,7 +111,9 @@ def ask_of(request: ChatRequest, options: FathomOptions, served: Served, config:
         if options.width is not None and n > options.width:
             said = f"n is {n}, of a search of {options.width}: raise fathom.width"
             raise Refused(400, said, code="invalid_limit", param="n")
-    tools, schema = tools_of(request), schema_of(request.response_format)
+    tools, format = tools_of(request), request.response_format
+    # in a thread, since a large schema takes long to check
+    schema = await asyncio.to_thread(schema_of, format) if format is not None else None
     if schema is not None and options.form is not None:
         raise Refused(
             400,

@@ -44,7 +44,7 @@ async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
     client = gateway.keys.client_of(request.headers)
     said = await gateway.read(request, ChatRequest)
     served = choose(gateway.models, said.model)
-    ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
+    ask = await ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
     if gateway.config.log_prompts:
         LOG.info("%s asks %s: %s", request[ID], served.id, said.messages[-1].text)
     meter = gateway.meter(request, ask)

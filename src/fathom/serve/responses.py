@@ -29,6 +29,8 @@ from fathom.serve.wire import (
     Name,
     Part,
     Report,
+    ResponseFormat,
+    Schema,
     Usage,
 )
 
@@ -49,8 +51,19 @@ class Reasoning(Extensible):
     effort: Effort | None = None
 
 
-class TextFormat(Extensible):
-    type: Literal["text"]
+class TextFormat(Extensible, rename={"definition": "schema"}):
+    type: Literal["text", "json_object", "json_schema"]
+    definition: dict[str, Any] | None = None
+    name: Name = "answer"
+    description: str | None = None
+    strict: bool | None = None
+
+    @property
+    def as_chat(self) -> ResponseFormat:
+        """The format as a chat names it."""
+        if self.type != "json_schema" or self.definition is None:
+            return ResponseFormat(self.type)
+        return ResponseFormat(self.type, Schema(self.definition, self.name, self.description, self.strict))
 
 
 class Text(Extensible):
@@ -91,6 +104,7 @@ class ResponsesRequest(Extensible):
             max_completion_tokens=self.max_output_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
+            response_format=self.text.format.as_chat if self.text and self.text.format else None,
             reasoning_effort=self.reasoning.effort if self.reasoning else None,
             fathom=self.fathom,
         )
@@ -114,7 +128,7 @@ async def respond(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespo
     said = await gateway.read(request, ResponsesRequest)
     served = choose(gateway.models, said.model)
     asked = said.as_chat()
-    ask = ask_of(asked, options_of(asked.fathom, request.headers), served, gateway.config)
+    ask = await ask_of(asked, options_of(asked.fathom, request.headers), served, gateway.config)
     meter, id = gateway.meter(request, ask), new_id("resp")
     try:
         async with gateway.visit(client, ask, meter) as visit:

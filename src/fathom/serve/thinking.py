@@ -79,7 +79,8 @@ def ranked(result: Result, n: int) -> list[Trajectory]:
         order.setdefault(keys.get(candidate.answer, ""), place)
     best = result.best or Trajectory(-1, text=result.text, answer=result.answer, finished=True)
     others = [t for t in result.trajectories if t is not best and t.answer is not None and t.key in order]
-    seen, places = {best.key}, []
+    seen = {best.key}
+    places: list[tuple[bool, int, int, Trajectory]] = []
     for t in sorted(others, key=lambda t: (not t.finished, t.id)):
         places.append((t.key in seen, order[t.key], len(places), t))
         seen.add(t.key)

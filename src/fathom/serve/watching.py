@@ -136,7 +136,7 @@ async def watch(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespons
     client = gateway.keys.client_of(request.headers)
     said = await gateway.read(request, ChatRequest)
     served = choose(gateway.models, said.model)
-    ask = ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
+    ask = await ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
     meter, events = gateway.meter(request, ask), Events(request)
     async with gateway.visit(client, ask, meter) as visit:
         try:
