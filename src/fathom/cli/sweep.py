@@ -41,6 +41,8 @@ def sweep(
     within: Annotated[str | None, typer.Option(help="Deadline of a live run: 2s.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens of a live run at most.")] = None,
     parallel: Annotated[int | None, typer.Option(help="Questions under way at a time.")] = None,
+    on: Annotated[str | None, typer.Option(help="A Ray cluster: ray, ray://HOST:10001 or HOST:6379.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers on the cluster (default: one a node).")] = None,
     name: Annotated[str | None, typer.Option(help="What the sweep is called in the directory.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that do not parse.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -56,6 +58,8 @@ def sweep(
     fathom sweep openai:qwen3@http://localhost:8000/v1 questions.jsonl -o runs/q --samples 64 --depth 256,1024
 
     fathom sweep embedded human-eval -o runs/code --questions 40 --judge tests --live "beam(judge=tests)" --within 20s
+
+    fathom sweep embedded arithmetic:500 -o runs/sums --on ray://head:10001 --workers 16
     """
     from fathom.lab.sweep import SweepOptions
 
@@ -70,7 +74,10 @@ def sweep(
     )
     try:
         with shown(quiet=json) as show:
-            done = asyncio.run(_sweep(model, dataset, out, name, questions, skip_bad, options, show))
+            if on is None:
+                done = asyncio.run(_sweep(model, dataset, out, name, questions, skip_bad, options, show))
+            else:
+                done = asyncio.run(_on_ray(on, model, dataset, out, name, questions, skip_bad, options, workers, show))
     except KeyboardInterrupt:
         print("fathom: interrupted; the same command goes on where it was", file=sys.stderr)
         raise SystemExit(130) from None
@@ -116,6 +123,24 @@ async def _sweep(
             return await sweeper.run()
     finally:
         await model.aclose()
+
+
+async def _on_ray(
+    on: str,
+    uri: str,
+    dataset: str,
+    out: Path,
+    name: str | None,
+    questions: int | None,
+    skip_bad: bool,
+    options: SweepOptions,
+    workers: int | None,
+    show: Callable[[Progress], None],
+) -> Progress:
+    from fathom.lab.on_ray import Job, sweep_on_ray
+
+    job = Job(uri, dataset, options, questions, skip_bad)
+    return await sweep_on_ray(job, out, name, address=None if on == "ray" else on, workers=workers, observe=show)
 
 
 @contextmanager

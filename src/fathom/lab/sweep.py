@@ -31,7 +31,7 @@ from fathom.records import Problem, Spent
 from fathom.search.base import Terms
 from fathom.search.driver import Driver
 
-__all__ = ["SweepOptions", "Sweeper", "open_sweep"]
+__all__ = ["SweepOptions", "Sweeper", "keep", "open_sweep", "progress_of"]
 
 MOST = 1000
 """Samples a question at most."""
@@ -67,6 +67,21 @@ class SweepOptions:
                 raise UsageError(f"{spec} compares attempts with one another: its word on one alone cannot be kept")
         for spec in self.live:
             strategy_of(spec)
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The samples of a question at each depth, the greedy one first."""
+        return (GREEDY, *range(self.samples))
+
+    @property
+    def kept_depths(self) -> tuple[int, ...]:
+        """The depths as they are kept."""
+        return tuple(map(_kept, self.depths))
+
+    @property
+    def told_budget(self) -> str:
+        """The budget of live runs as it is kept."""
+        return ", ".join(f"{name}={value:g}" for name, value in self.budget.limits().items())
 
 
 @asynccontextmanager
@@ -118,20 +133,7 @@ class Sweeper:
         self.looks_at = frozenset(wanted & self.model.capabilities)
         self._succeeded = False
         self._outcomes = {(o.question, o.strategy, o.budget) for o in store.outcomes(sweep.id)}
-        self._budget = ", ".join(f"{name}={value:g}" for name, value in options.budget.limits().items())
-        self.progress = self._progress()
-
-    def _progress(self) -> Progress:
-        wanted = len(self.dataset.questions) * (self.options.samples + 1)
-        counts = self.store.counts(self.sweep.id)
-        done = sum(
-            min(self.options.samples + 1, counts.get((number, _kept(depth)), 0))
-            for number in range(len(self.dataset.questions))
-            for depth in self.options.depths
-        )
-        live = len(self.options.live) * len(self.dataset.questions)
-        done += sum(s in self.options.live and b == self._budget for _, s, b in self._outcomes)
-        return Progress(wanted * len(self.options.depths) + live, done, spent=self.store.spent(self.sweep.id))
+        self.progress = progress_of(store, sweep.id, dataset, options)
 
     async def run(self, numbers: Sequence[int] | None = None) -> Progress:
         """Draw what is missing (of these questions, by default of all) and keep it as it comes.
@@ -172,11 +174,11 @@ class Sweeper:
         try:
             for depth in self.options.depths:
                 have = self.store.samples(self.sweep.id, number, _kept(depth))
-                missing = tuple(s for s in (GREEDY, *range(self.options.samples)) if s not in have)
+                missing = tuple(s for s in self.options.wanted if s not in have)
                 if missing:
                     await self._draw(number, question, depth, missing)
             for spec in self.options.live:
-                if (number, spec, self._budget) not in self._outcomes:
+                if (number, spec, self.options.told_budget) not in self._outcomes:
                     await self._run_live(number, question, spec)
         except (EngineError, InputError, PromptTooLong) as error:
             self.progress.failed[question.name] = str(error)
@@ -222,12 +224,7 @@ class Sweeper:
     def _keep(self, items: Sequence[Written | Verdicts | Outcome], spent: Spent, number: int, what: str) -> None:
         """Keep what came in, and what was spent since the last time."""
         self._succeeded = True
-        self.store.charge(self.sweep.id, number, what, spent)
-        self.store.add(self.sweep.id, items)
-        new = sum(not isinstance(item, Verdicts) for item in items)
-        self.progress.done += new
-        self.progress.drawn += new
-        self.progress.spent = total(self.progress.spent, spent)
+        keep(self.store, self.sweep.id, self.progress, items, [(number, what, spent)])
         self.observe(self.progress)
 
     async def _judge_kept(self) -> None:
@@ -279,9 +276,46 @@ class Sweeper:
         spent = {name: getattr(receipt.spent, name) for name in Spent.__slots__}
         spent["tokens_by_role"] = dict(receipt.spent.tokens_by_role)
         outcome = Outcome(
-            number, spec, self._budget, receipt.answer, score, receipt.confidence, str(receipt.stopped), spent
+            number,
+            spec,
+            self.options.told_budget,
+            receipt.answer,
+            score,
+            receipt.confidence,
+            str(receipt.stopped),
+            spent,
         )
         self._keep([outcome], meter.spent, number, spec)
+
+
+def progress_of(store: Store, sweep: int, dataset: Dataset, options: SweepOptions) -> Progress:
+    """How far a sweep is, from what its store has."""
+    count, counts = len(dataset.questions), store.counts(sweep)
+    done = sum(
+        min(len(options.wanted), counts.get((number, depth), 0))
+        for number in range(count)
+        for depth in options.kept_depths
+    )
+    done += sum(o.strategy in options.live and o.budget == options.told_budget for o in store.outcomes(sweep))
+    whole = count * (len(options.wanted) * len(options.depths) + len(options.live))
+    return Progress(whole, done, spent=store.spent(sweep))
+
+
+def keep(
+    store: Store,
+    sweep: int,
+    progress: Progress,
+    items: Sequence[Written | Verdicts | Outcome],
+    charges: Sequence[tuple[int, str, Spent]],
+) -> None:
+    """Keep what came in with what it cost (by question, and what for), and tell the progress."""
+    for question, what, spent in charges:
+        store.charge(sweep, question, what, spent)
+        progress.spent = total(progress.spent, spent)
+    store.add(sweep, items)
+    new = sum(not isinstance(item, Verdicts) for item in items)
+    progress.done += new
+    progress.drawn += new
 
 
 def _kept(depth: int | None) -> int:
