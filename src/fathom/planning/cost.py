@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fathom.costs import Costs
-from fathom.planning.scatter import Range, Shape, scatter
+from fathom.planning.scatter import Range, Shape, rolling, scatter
 
 __all__ = ["CostModel", "Prediction", "Sample", "fitted"]
 
@@ -162,10 +162,9 @@ class CostModel:
             total += cap * self._step(wave) if sure else self._wave(_lengths(wave, median, costs.spread, cap))
             total += max(0.0, n / wave - 1.0) * _mean(wave, median, costs.spread, cap) * self._step(wave)
             total += self._step(wave) if unfinished > 0.02 and costs.answer_units else 0.0  # one may be under way
-        else:
-            total += max(0.0, n / wave - 1.0) * self._stating(wave)
-        if unfinished > 0.02:
-            total += self._stating(math.ceil(stating))
+            total += self._stating(math.ceil(stating)) if unfinished > 0.02 else 0.0
+        elif costs.answer_units:
+            total += rolling([costs.answer_units] * math.ceil(n), wave, self._step) + costs.answer_read * n
         return self.drag * total
 
     def _stating(self, width: int) -> float:
