@@ -1,4 +1,5 @@
-"""A sweep on a cluster of two nodes, one of which is killed in the middle: nothing lost, nothing twice, as on one machine."""
+"""A sweep on a cluster of two nodes, one of which is killed in the middle: nothing lost, nothing twice, as on one
+machine."""
 
 from __future__ import annotations
 
