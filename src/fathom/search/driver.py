@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
+from fathom import tracing
 from fathom.budget import Meter
 from fathom.judges.base import Candidate, Once, Spender, Timing, Verdict, Verifier, timing_of, verdicts_of
 from fathom.reasoner import Expansion, Session
@@ -269,13 +270,18 @@ class Driver:
         self._judges.append((judge, self._bound(judge)))
         return self._judges[-1][1]
 
+    @property
+    def _judge_name(self) -> str:
+        return self.search.judge.name if self.search.judge is not None else ""
+
     async def _ask_judge(self, action: Judge, judge: Verifier) -> None:
         trajectories = [self.search.trajectories[id] for id in action.ids]
         candidates = [
             Candidate(t.text, t.answer, t.finished, t.logprobs, t.top_logprobs, t.value, t.valid) for t in trajectories
         ]
         began = time.monotonic()
-        verdicts = await verdicts_of(judge, self.problem.text, candidates)
+        with tracing.judgement(self._judge_name, len(candidates)):
+            verdicts = await verdicts_of(judge, self.problem.text, candidates)
         self._holdback.took(time.monotonic() - began)
         for trajectory, verdict in zip(trajectories, verdicts, strict=True):
             self._put((trajectory.id, verdict))

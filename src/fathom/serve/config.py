@@ -110,7 +110,8 @@ class KeyEntry(Entry, frozen=True):
 
 class Config(Entry, frozen=True):
     """All of it. ``strategies`` are further names that clients can use, for specs that they may not write themselves;
-    ``judges`` are those that they may name. ``open`` allows serving others without keys.
+    ``judges`` are those that they may name. ``open`` allows serving others without keys; ``otel`` sends spans
+    to where the environment's ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
     """
 
     host: str = "127.0.0.1"
@@ -118,6 +119,7 @@ class Config(Entry, frozen=True):
     open: bool = False
     log_prompts: bool = False
     playground: bool = True
+    otel: bool = False
     hosts: list[str] = []
     limits: Limits = Limits()
     models: dict[str, ModelEntry] = msgspec.field(default_factory=lambda: {"embedded": ModelEntry()})

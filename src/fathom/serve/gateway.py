@@ -21,6 +21,7 @@ from fathom.serve.metrics import Metrics
 from fathom.serve.models import Served
 from fathom.serve.refusal import Refused
 from fathom.serve.replies import ARRIVED
+from fathom.serve.spans import request_span, search_span
 
 __all__ = ["Gateway", "Visit"]
 
@@ -73,24 +74,30 @@ class Gateway:
     @asynccontextmanager
     async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[Visit, None]:
         """One request from its admission to its account, which is taken in whatever way it ends."""
-        breaker = ask.served.breaker
-        breaker.check()
+        ask.served.breaker.check()
         client.knock()
-        async with self.gate.enter(client, meter):
-            self.metrics.running.inc()
-            visit = Visit()
-            try:
-                yield visit
-            except FathomError as error:
-                visit.error = error
-                if isinstance(error, UpstreamError) and error.status is None and not meter.seconds_left:
-                    visit.error = NoAnswer(f"nothing came by the deadline: {error}")
-                raise visit.error from None
-            finally:
-                self.metrics.running.dec()
-                self.metrics.breaker.labels(ask.served.id).set(breaker.open)
-                self.metrics.account(ask, meter)
-                client.settle(meter.spent.tokens)
+        visit = Visit()
+        with request_span(ask, meter):
+            async with self.gate.enter(client, meter):
+                with search_span(ask, meter):
+                    async with self._accounted(client, ask, meter, visit):
+                        yield visit
+
+    @asynccontextmanager
+    async def _accounted(self, client: Client, ask: Ask, meter: Meter, visit: Visit) -> AsyncGenerator[None, None]:
+        self.metrics.running.inc()
+        try:
+            yield
+        except FathomError as error:
+            visit.error = error
+            if isinstance(error, UpstreamError) and error.status is None and not meter.seconds_left:
+                visit.error = NoAnswer(f"nothing came by the deadline: {error}")
+            raise visit.error from None
+        finally:
+            self.metrics.running.dec()
+            self.metrics.breaker.labels(ask.served.id).set(ask.served.breaker.open)
+            self.metrics.account(ask, meter)
+            client.settle(meter.spent.tokens)
 
     async def aclose(self) -> None:
         for served in self.models.values():

@@ -9,11 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fathom import tracing
 from fathom.answers import warm_up
 from fathom.errors import UpstreamError, UsageError, one_of
 from fathom.language.engines.base import Price, Sampling
 from fathom.language.engines.hedged import HedgedEngine
 from fathom.language.engines.openai import OpenAIEngine, engine_of
+from fathom.language.engines.traced import TracedEngine
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.planning.profile import Fitted
@@ -25,6 +27,9 @@ from fathom.serve.refusal import Refused
 from fathom.serve.wire import Effort, ModelCard
 
 __all__ = ["Served", "choose", "open_served"]
+
+PROVIDERS = {"openai": "openai"}
+"""Who runs a model, in the words of OpenTelemetry: whoever speaks OpenAI's protocol is taken for it."""
 
 LOG = logging.getLogger("fathom.serve")
 
@@ -50,6 +55,8 @@ class Served:
                 self.masks[model.engine.upstream.name] = f"the upstream of {id}"
                 engine = HedgedEngine(model.engine, entry.hedge) if entry.hedge else model.engine
                 model.engine = GuardedEngine(engine, self.breaker)
+            if tracing.active():
+                model.engine = TracedEngine(model.engine, PROVIDERS.get(entry.uri.partition(":")[0], "fathom"))
 
     def __repr__(self) -> str:
         return f"Served({self.id!r})"

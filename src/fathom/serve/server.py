@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from fathom import tracing
 from fathom.errors import FathomError
 from fathom.serve import chat, playground, responses, watching
 from fathom.serve.config import Config
@@ -131,6 +132,8 @@ class Server:
 
     async def _open(self) -> None:
         config = self.config
+        if config.otel:
+            tracing.export()
         models: dict[str, Any] = {}
         for name, entry in config.models.items():
             models[name] = await open_served(name, entry)
@@ -164,7 +167,8 @@ class Server:
         request[ID] = new_id("req")
         path, status, began = self._path(request), 499, request[ARRIVED]
         try:
-            response = await self._answer(request, path)
+            with tracing.joined(request.headers):
+                response = await self._answer(request, path)
             status = response.status
             if not response.prepared:
                 response.headers["x-request-id"] = request[ID]
