@@ -258,6 +258,17 @@ async def test_a_deadline_cuts_short_and_still_gives_an_answer(model: RecursiveR
         await fathom.asolve(model, puzzle, within=0.001)
 
 
+async def test_a_step_that_would_be_late_is_not_begun_but_the_first_one_is() -> None:
+    model = await open_recursive("queens-8", constraints=False, halting=False)
+    pace = (await model.prepare()).pace
+    for _ in range(9):
+        pace.saw(1, 60.0)
+    result = await fathom.asolve(model, fresh(model.task)[0], strategy="vote(width=1, stop=never)", within=0.4)
+    assert result.receipt.stopped is StopReason.DEADLINE
+    assert [t.depth for t in result.trajectories] == [1]
+    await model.aclose()
+
+
 async def test_limits_on_calls_and_depth_are_kept_and_tokens_are_no_concern(model: RecursiveReasoner) -> None:
     (puzzle,) = fresh(model.task)
     vote = "vote(width=9, stop=never)"

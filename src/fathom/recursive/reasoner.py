@@ -18,7 +18,7 @@ from fathom.recursive.flops import step_flops
 from fathom.recursive.library import find_checkpoint
 from fathom.recursive.pace import Pace
 from fathom.recursive.session import RecursiveSession
-from fathom.recursive.stepping import WAVE, Habits
+from fathom.recursive.stepping import HAND_OVER, WAVE, Habits
 from fathom.recursive.tasks import Task, open_task
 
 __all__ = ["RecursiveReasoner", "open_recursive"]
@@ -28,8 +28,6 @@ BEYOND_TRAINING = 8
 """How many times as deep as in training a trajectory may get that does not come to its own end."""
 MEASURED = 16
 """Trajectories in the steps that are timed."""
-HAND_OVER = 0.01
-"""Seconds before a deadline at which the answer is taken, and those that opening a session takes."""
 
 
 class RecursiveReasoner:

@@ -116,9 +116,10 @@ class RecursiveSession:
         return int(min(self.explorer.free, memory))
 
     def reserve(self, width: int) -> Reserve:
-        """A step that is under way is waited for; after it, answers need only be written down."""
-        rows = self._stepper.under_way or min(width, self.habits.tick())
-        return Reserve(self.habits.pace.late(rows) + CONCLUSION * width, 0)
+        """A step that is under way is waited for, and none is begun too late; after it, answers need only be written
+        down.
+        """
+        return Reserve(self._stepper.remaining + CONCLUSION * width, 0)
 
     async def expand(self, expansion: Expansion, meter: Meter) -> AsyncGenerator[Trajectory, None]:
         if expansion.parent is None and expansion.units is not None and expansion.units < 1:

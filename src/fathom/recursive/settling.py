@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -54,6 +55,12 @@ class Settling:
             )
 
 
+@cache
+def _powers(length: int) -> Tensor:
+    """The weights, (length,), of an answer's hash."""
+    return torch.tensor([pow(1_000_003, i, 2**61 - 1) for i in range(length)])
+
+
 class Footprints:
     """The recent steps of the trajectories in ``slots`` slots, whose states hold ``size`` numbers."""
 
@@ -69,8 +76,7 @@ class Footprints:
 
     def record_answers(self, slots: Tensor, depths: Tensor, answers: Tensor) -> None:
         """Remember the answers (B, L) that they decode to."""
-        powers = torch.tensor([pow(1_000_003, i, 2**61 - 1) for i in range(answers.shape[1])])
-        self._answers[slots, depths % RECENT] = (answers * powers).sum(-1)
+        self._answers[slots, depths % RECENT] = (answers * _powers(answers.shape[1])).sum(-1)
 
     def copy(self, origin: int, slot: int) -> None:
         """Give ``slot`` the past of ``origin``."""
@@ -82,16 +88,13 @@ class Footprints:
 
     def settled(self, slots: Tensor, depths: Tensor, settling: Settling) -> list[End | None]:
         """Which trajectories have settled at ``depths``, by :meth:`record` and :meth:`record_answers`."""
-        rows = slots[:, None]
         back = torch.arange(settling.patience)
-        stands = self._answers[rows, (depths[:, None] - torch.arange(settling.patience + 1)) % RECENT]
+        stands = self._answers[slots[:, None], (depths[:, None] - torch.arange(settling.patience + 1)) % RECENT]
         same_answer = (stands == stands[:, :1]).all(-1) & (depths > settling.patience)
-        at = self._latents[rows, (depths[:, None] - back) % RECENT]
-        close = torch.zeros(len(slots), settling.period, settling.patience, dtype=torch.bool)
-        for period in range(1, settling.period + 1):
-            then = depths[:, None] - back - period
-            distance = (at - self._latents[rows, then % RECENT]).norm(dim=-1)
-            close[:, period - 1] = (distance < settling.tolerance) & (then >= 1)
+        at = self._latents[slots[:, None], (depths[:, None] - back) % RECENT]
+        then = depths[:, None, None] - torch.arange(1, settling.period + 1)[:, None] - back  # (B, period, patience)
+        distance = (at[:, None] - self._latents[slots[:, None, None], then % RECENT]).norm(dim=-1)
+        close = (distance < settling.tolerance) & (then >= 1)
         still, back_again = close[:, 0].all(-1), close.any(1).all(-1)
         return [
             self._end(*flags) for flags in zip(same_answer.tolist(), still.tolist(), back_again.tolist(), strict=True)

@@ -1,8 +1,8 @@
-"""Many trajectories, one batch: whatever grows for a session advances together, a supervision step in a worker thread
-after another, so that the event loop is never held up and width costs less than its number.
+"""Many trajectories, one batch: whatever grows for a session advances together in a worker thread, a few supervision
+steps at a turn, so that the event loop is never held up and width costs less than its number.
 
 Who began first goes first where not all fit into a step. A step cannot be broken off: what is cut, or what nobody waits
-for any more, leaves at its end.
+for any more, leaves at its end. None is begun that would hardly end before the deadline.
 """
 
 from __future__ import annotations
@@ -27,10 +27,17 @@ WAVE = 128
 """Trajectories that step together at most."""
 TICK = 0.02
 """Seconds that a step should take at most where there is a deadline."""
+TURN = 0.02
+"""Seconds after which a turn of the worker ends with the step that is under way, or earlier if anything comes to its
+end. On a busy machine threads wait for one another: a turn for each step would cost as much again.
+"""
+HAND_OVER = 0.01
+"""Seconds before a deadline at which the answer is taken, and those that opening a session takes."""
 CHEAP = 1.5
 """How much longer a step may take than that of one trajectory, for width to be had in passing."""
 SETTLING = Settling()
 
+_Seen = tuple[End | None, bool | None]
 Validity = Callable[[Sequence[Latent]], Sequence[bool | None]]
 
 
@@ -109,15 +116,20 @@ class Stepper:
         self._release = release
         self._rows: dict[int, Row] = {}
         self._under_way: frozenset[Row] = frozenset()
+        self._step_began = 0.0
+        self._called = False  # whether the turn is to end with the step that is under way
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def under_way(self) -> int:
-        """How many are in the step that is computed now."""
-        return len(self._under_way)
+    def remaining(self) -> float:
+        """Seconds that the step that is computed now will usually still take, 0 where there is none."""
+        if not self._under_way:
+            return 0.0
+        return max(0.0, self.habits.pace.step(len(self._under_way)) - (time.monotonic() - self._step_began))
 
     def add(self, rows: Sequence[Row]) -> None:
         """Have these grow from now on."""
+        self._called = True
         self._rows.update((row.id, row) for row in rows)
         if self._rows and self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -128,6 +140,7 @@ class Stepper:
 
     def cut(self, ids: Collection[int] | None = None) -> None:
         """Give these back, or all, as they are after the step that is under way."""
+        self._called = True
         for row in list(self._rows.values()):
             if ids is None or row.id in ids:
                 row.reason = "cut"
@@ -136,6 +149,7 @@ class Stepper:
 
     def abandon(self, row: Row) -> None:
         """Nobody waits for this row any more."""
+        self._called = True
         row.wanted = False
         if row not in self._under_way:
             self._rows.pop(row.id, None)
@@ -150,20 +164,19 @@ class Stepper:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._rows:
-                wave = self._wave()
-                self._under_way = frozenset(wave)
-                began = time.monotonic()
+            while (wave := self._wave()) and self._in_time(wave):
+                self._under_way, self._called = frozenset(wave), False
+                self._step_began = began = time.monotonic()
                 try:
-                    seen = await loop.run_in_executor(self._worker, self._step, wave)
+                    seen, steps = await loop.run_in_executor(self._worker, self._turn, wave)
                 except Exception as error:  # whatever torch raises, it costs these trajectories, not the run
                     self._fail(wave, f"{type(error).__name__}: {error}"[:500])
                     continue
                 finally:
                     self._under_way = frozenset()
-                self.habits.pace.saw(len(wave), time.monotonic() - began)
+                self.habits.pace.saw(len(wave), (time.monotonic() - began) / steps)
                 for row, (settled, valid) in zip(wave, seen, strict=True):
-                    row.meter.charge("sample", flops=self.habits.step_flops)
+                    row.meter.charge("sample", flops=steps * self.habits.step_flops)
                     row.valid = valid
                     self._look_at(row, settled)
         finally:
@@ -173,37 +186,63 @@ class Stepper:
         limited = any(row.meter.deadline < math.inf for row in self._rows.values())
         return list(islice(self._rows.values(), self.habits.tick() if limited else WAVE))
 
-    def _step(self, wave: Sequence[Row]) -> list[tuple[End | None, bool | None]]:
+    def _in_time(self, wave: Sequence[Row]) -> bool:
+        """Whether a step begun now would end in time; what would not waits to be cut.
+
+        A slow step would be late. Until something has ended that is a risk worth taking, for there is no answer yet.
+        """
+        pace = self.habits.pace
+        if not any(row.latent.depth for row in self._rows.values()) and not self.ended:
+            return True  # the first step is taken in any case, so that there is something to conclude
+        seconds = pace.late(len(wave)) if self.ended else pace.step(len(wave))
+        return seconds + HAND_OVER <= min(row.meter.seconds_left for row in wave)
+
+    def _turn(self, wave: Sequence[Row]) -> tuple[list[_Seen], int]:
+        """In the worker: steps of the wave, until one of its rows comes to an end or the turn is over. What the last
+        step led to, and how many there were.
+        """
+        began, steps = time.monotonic(), 0
+        while True:
+            self._step_began = time.monotonic()
+            seen = self._step([row.latent for row in wave])
+            steps += 1
+            ends = any(self._end(row, *of) for row, of in zip(wave, seen, strict=True))
+            if ends or self._called or time.monotonic() - began > TURN or not self._in_time(wave):
+                return seen, steps
+
+    def _step(self, latents: Sequence[Latent]) -> list[_Seen]:
         """One supervision step of each: how it has settled, and whether its answer is right."""
-        latents = [row.latent for row in wave]
         self.explorer.advance(latents)
         settled = self.explorer.settled(latents, SETTLING)
         return list(zip(settled, self._validity(latents), strict=True))
 
     def _look_at(self, row: Row, settled: End | None) -> None:
-        """After a step of a row: hand it over where it has come to an end."""
-        depth = row.latent.depth
-        if own := self._own_end(row, settled) if depth >= row.at_least else "":
-            self.ended += 1
-            self.habits.ended(depth)
-            row.reason = own
-        elif depth >= row.until:
-            row.reason = row.reason or "length"
+        """After a turn of a row: hand it over where it has come to an end."""
+        if end := self._end(row, settled, row.valid):
+            if end != "length":
+                self.ended += 1
+                self.habits.ended(row.latent.depth)
+            row.reason = end if end != "length" else row.reason or end
         if not row.wanted:
             self.abandon(row)
         elif row.reason:
             self._hand_over(row)
 
-    def _own_end(self, row: Row, settled: End | None) -> str:
-        """Why it ends by itself: its answer is right, or it is sure of that, or nothing new comes any more.
+    def _end(self, row: Row, settled: End | None, valid: bool | None) -> str:
+        """Why it goes no further: its answer is right, or it is sure of that, or nothing new comes any more; or it is
+        as deep as was asked for (``length``). Empty where it goes on.
 
         What is known to be wrong does not halt, however sure the model is.
         """
-        if row.valid:
-            return "verified"
-        if row.latent.halt > self.habits.halt_threshold and row.valid is None:
-            return End.HALTED.value
-        return settled.value if settled is not None and self.habits.settles else ""
+        depth = row.latent.depth
+        if depth >= row.at_least:
+            if valid:
+                return "verified"
+            if row.latent.halt > self.habits.halt_threshold and valid is None:
+                return End.HALTED.value
+            if settled is not None and self.habits.settles:
+                return settled.value
+        return "length" if depth >= row.until else ""
 
     def _fail(self, wave: Sequence[Row], error: str) -> None:
         for row in wave:
