@@ -16,6 +16,7 @@ from functools import lru_cache
 __all__ = ["beats_runner_up", "cannot_change", "chance_of_losing", "is_mode"]
 
 _STEP = 0.45  # of the trapezoidal rule, in standard deviations of the bell
+_PRECISE = 1e-280  # a smaller probability may have lost digits: what comes next is not computed from it
 _NEGLIGIBLE = 1e-11  # of the bell's height: where the rule and the sums below leave off
 
 
@@ -135,19 +136,29 @@ def _draws_level(leader: int, rival: int, rest: float, remaining: int) -> float:
     """P(rival + its draws >= leader + its draws), where the other answers have Dirichlet mass `rest`.
 
     Sums over t, the draws that fall on the pair. G(t) = P(X <= c(t)) for X of the t on the leader moves by one known
-    term as t grows by one, and by another as c(t) = (t - lead) // 2 does, so the sum costs O(remaining).
+    term as t grows by one, and by another as c(t) = (t - lead) // 2 does, and each term follows from the one before, so
+    the sum costs O(remaining).
     """
     a, b, lead = leader + 1, rival + 1, leader - rival
-    level, total = 0.0, 0.0
+    level, total, at_c, on_pair = 0.0, 0.0, 0.0, 0.0
     for t in range(lead, remaining + 1):
         c = (t - lead) // 2
-        at_c = _beta_binomial(c, t, a, b)
-        if (t - lead) % 2 == 0:
+        up = (t - lead) % 2 == 0
+        if at_c < _PRECISE:
+            at_c = _beta_binomial(c, t, a, b)
+        else:
+            at_c *= t / (t - c + up) * (b + t - 1 - c + up) / (a + b + t - 1)  # from t - 1, the same c
+            if up:
+                at_c *= (t - c + 1) / c * (a + c - 1) / (b + t - c)  # from c - 1
+        if up:
             level += at_c
-        if rest:
-            total += level * _beta_binomial(t, remaining, a + b, rest)
-        elif t == remaining:
-            total += level
+        if not rest:
+            total += level if t == remaining else 0.0
+        elif on_pair < _PRECISE:
+            total += level * (on_pair := _beta_binomial(t, remaining, a + b, rest))
+        else:
+            on_pair *= (remaining - t + 1) / t * (a + b + t - 1) / (rest + remaining - t)
+            total += level * on_pair
         level -= at_c * (a + c) / (a + b + t)
     return total
 
