@@ -20,6 +20,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen at.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.")] = None,
     log: Annotated[bool, typer.Option("--log", help="Log every request; prompts only where the file says so.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes behind the port, each with models of its own.")
+    ] = None,
     new_key: Annotated[
         str | None, typer.Option("--new-key", metavar="NAME", help="Make a key for a client, and end.")
     ] = None,
@@ -47,16 +50,29 @@ def serve(
     if model:
         settings = msgspec.structs.replace(settings, models={_short(uri): ModelEntry(uri=uri) for uri in model})
     settings = msgspec.structs.replace(
-        settings, host=host or settings.host, port=settings.port if port is None else port
+        settings,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        workers=workers or settings.workers,
+        log=log or settings.log,
     )
     check(settings)
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("fathom.serve").setLevel(logging.INFO if log else logging.WARNING)
+    logging.getLogger("fathom.serve").setLevel(logging.INFO if settings.log else logging.WARNING)
+
+    def announce(url: str) -> None:
+        print(f"Serving {', '.join(settings.models)} at {url}", flush=True)
+
+    if settings.workers > 1:
+        from fathom.serve.workers import serve_by_workers
+
+        serve_by_workers(settings, announce)
+        return
 
     async def run() -> None:
         async with Server(settings) as server:
-            print(f"Serving {', '.join(settings.models)} at {server.url}", flush=True)
+            announce(server.url)
             await server.serve()
 
     with asyncio.Runner(loop_factory=event_loop) as runner:

@@ -110,13 +110,16 @@ class KeyEntry(Entry, frozen=True):
 
 class Config(Entry, frozen=True):
     """All of it. ``strategies`` are further names that clients can use, for specs that they may not write themselves;
-    ``judges`` are those that they may name. ``open`` allows serving others without keys; ``otel`` sends spans
-    to where the environment's ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
+    ``judges`` are those that they may name. ``open`` allows serving others without keys. ``workers`` are processes
+    behind the one port. ``log`` tells every request, ``log_prompts`` what it asks, and ``otel`` sends spans to where
+    the environment's ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
     """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     open: bool = False
+    workers: Count = 1
+    log: bool = False
     log_prompts: bool = False
     playground: bool = True
     otel: bool = False

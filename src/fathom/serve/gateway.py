@@ -21,6 +21,7 @@ from fathom.serve.metrics import Metrics
 from fathom.serve.models import Served
 from fathom.serve.refusal import Refused
 from fathom.serve.replies import ARRIVED
+from fathom.serve.shared import Allowances
 from fathom.serve.spans import request_span, search_span
 
 __all__ = ["Gateway", "Visit"]
@@ -40,10 +41,10 @@ class Visit:
 class Gateway:
     """What all requests share."""
 
-    def __init__(self, config: Config, models: Mapping[str, Served]) -> None:
+    def __init__(self, config: Config, models: Mapping[str, Served], allowances: Allowances | None = None) -> None:
         self.config = config
         self.models = models
-        self.keys = Keys(config.keys)
+        self.keys = Keys(config.keys, allowances)
         self.gate = Gate(config.limits.concurrent, config.limits.queue)
         self.metrics = Metrics(lambda: self.gate.waiting)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from fathom.serve.config import KeyEntry
 from fathom.serve.limits import Client
 from fathom.serve.refusal import Refused
+from fathom.serve.shared import Allowances
 
 __all__ = ["Keys", "new_key"]
 
@@ -25,8 +26,8 @@ def new_key(name: str) -> tuple[str, str]:
 class Keys:
     """The keys of a gateway. Without any, everybody is the same client."""
 
-    def __init__(self, entries: Sequence[KeyEntry]) -> None:
-        self._clients = [(bytes.fromhex(entry.sha256), Client.of(entry)) for entry in entries]
+    def __init__(self, entries: Sequence[KeyEntry], allowances: Allowances | None = None) -> None:
+        self._clients = [(bytes.fromhex(entry.sha256), Client.of(entry, allowances)) for entry in entries]
         self._anyone = Client(ANYONE)
 
     def __repr__(self) -> str:

@@ -7,10 +7,11 @@ spent is taken when it has ended, so that a bucket can go below nothing, and the
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fathom.serve.config import KeyEntry
 from fathom.serve.refusal import Refused
+from fathom.serve.shared import Allowances, LeasedBucket
 
 __all__ = ["Bucket", "Client"]
 
@@ -45,14 +46,19 @@ class Client:
     """Whoever holds a key, and what is left of its minute."""
 
     name: str
-    requests: Bucket | None = None
-    tokens: Bucket | None = None
-    running: int = field(default=0)
+    requests: Bucket | LeasedBucket | None = None
+    tokens: Bucket | LeasedBucket | None = None
 
     @classmethod
-    def of(cls, entry: KeyEntry) -> Client:
-        requests, tokens = entry.requests_per_minute, entry.tokens_per_minute
-        return cls(entry.name, Bucket(requests) if requests else None, Bucket(tokens) if tokens else None)
+    def of(cls, entry: KeyEntry, allowances: Allowances | None = None) -> Client:
+        """``allowances`` are what several workers share."""
+
+        def bucket(what: str, per_minute: int | None) -> Bucket | LeasedBucket | None:
+            if not per_minute:
+                return None
+            return LeasedBucket(allowances, f"{entry.name} {what}", per_minute) if allowances else Bucket(per_minute)
+
+        return cls(entry.name, bucket("requests", entry.requests_per_minute), bucket("tokens", entry.tokens_per_minute))
 
     def knock(self) -> None:
         """Count a request. Raises Refused (429) where a bucket is empty."""

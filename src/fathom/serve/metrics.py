@@ -1,7 +1,12 @@
-"""What the gateway counts, for Prometheus. Counting is a few additions a request; a scrape does the rest."""
+"""What the gateway counts, for Prometheus. Counting is a few additions a request; a scrape does the rest.
+
+Several workers count into files that they share (prometheus_client's multiprocess mode, which an environment variable
+switches on); whichever is scraped tells the sums.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +14,7 @@ from fathom.errors import MissingDependency
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
 except ImportError:
     raise MissingDependency("prometheus-client", "serve", "the gateway") from None
 
@@ -54,7 +60,9 @@ class Metrics:
             "fathom_generated_tokens", "Tokens generated, by what for.", ["model", "role"], registry=registry
         )
         self.read = Counter("fathom_prompt_tokens", "Tokens read anew.", ["model"], registry=registry)
-        self.running = Gauge("fathom_requests_running", "Requests that run now.", registry=registry)
+        self.running = Gauge(
+            "fathom_requests_running", "Requests that run now.", registry=registry, multiprocess_mode="livesum"
+        )
         self.width = Histogram(
             "fathom_width", "Trajectories of a request.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
@@ -63,13 +71,20 @@ class Metrics:
             "1 while a model's upstream is given a rest.",
             ["model"],
             registry=registry,
+            multiprocess_mode="livemax",
         )
-        self.waiting = Gauge("fathom_requests_waiting", "Requests that wait for a turn.", registry=registry)
+        self.waiting = Gauge(
+            "fathom_requests_waiting",
+            "Requests that wait for a turn.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._waiting = waiting
 
     def account(self, ask: Ask, meter: Meter) -> None:
         """A request has ended, in whatever way."""
         model, spent = ask.served.id, meter.spent
+        self.waiting.set(self._waiting())
         self.seconds.labels(model).observe(spent.seconds)
         for role, tokens in spent.tokens_by_role.items():
             self.tokens.labels(model, role).inc(tokens)
@@ -81,4 +96,8 @@ class Metrics:
     def text(self) -> bytes:
         """All of it, in Prometheus's text form."""
         self.waiting.set(self._waiting())
-        return generate_latest(self._registry)
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
+        return generate_latest(everybody)

@@ -27,6 +27,7 @@ from fathom.serve.models import open_served
 from fathom.serve.openapi import document
 from fathom.serve.refusal import Refused, refused
 from fathom.serve.replies import ARRIVED, ID, json_reply, new_id, refusal_reply
+from fathom.serve.shared import Allowances, Share
 from fathom.serve.wire import ModelList
 
 __all__ = ["Server", "event_loop"]
@@ -111,10 +112,14 @@ class _Listener(web.Server):
 
 
 class Server:
-    """A gateway on a socket: ``async with Server(config) as server: …``; ``server.url`` is where it is."""
+    """A gateway on a socket: ``async with Server(config) as server: …``; ``server.url`` is where it is.
 
-    def __init__(self, config: Config) -> None:
+    ``share`` is what it has in common with others on the same port.
+    """
+
+    def __init__(self, config: Config, share: Share | None = None) -> None:
         self.config = config
+        self.share = share
         self._stack = AsyncExitStack()
         self._hosts: set[str] = set()  # names that were found to be right
         self.url = ""
@@ -138,7 +143,11 @@ class Server:
         for name, entry in config.models.items():
             models[name] = await open_served(name, entry)
             self._stack.push_async_callback(models[name].aclose)
-        self.gateway = Gateway(config, models)
+        allowances = None
+        if self.share is not None:
+            allowances = Allowances(self.share)
+            self._stack.callback(allowances.close)
+        self.gateway = Gateway(config, models, allowances)
         handler = _Listener(
             self._handle,
             request_factory=self._request,
@@ -149,7 +158,7 @@ class Server:
         self._runner = web.ServerRunner(handler, handle_signals=False, shutdown_timeout=config.limits.drain)
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)
-        site = web.TCPSite(self._runner, config.host, config.port, backlog=1024)
+        site = web.TCPSite(self._runner, config.host, config.port, backlog=1024, reuse_port=self.share is not None)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,132 @@
+"""Several workers behind one port, as the command starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pytest
+from house import ASKED
+from upstreams import Upstream
+
+pytestmark = pytest.mark.slow
+
+FILE = """
+host = "127.0.0.1"
+port = 0
+workers = 2
+
+[models.m]
+uri = "openai:m@{url}"
+
+[[keys]]
+name = "alice"
+sha256 = "{alice}"
+
+[[keys]]
+name = "bob"
+sha256 = "{bob}"
+requests_per_minute = 20
+"""
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@contextmanager
+def served(directory: Path, upstream: Upstream) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command with two workers: its process, and its URL."""
+    file = directory / "gateway.toml"
+    file.write_text(FILE.format(url=upstream.url, alice=digest("a"), bob=digest("b")))
+    command = [sys.executable, "-c", "from fathom.cli import main; main()", "serve", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().split()[-1] + "/v1"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def workers(process: subprocess.Popen[str]) -> set[int]:
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process.pid and b"spawn_main" in (entry / "cmdline").read_bytes():
+                found.add(int(entry.name))
+    return found
+
+
+def ask(url: str, key: str = "a") -> str | None:
+    """One question on a connection of its own: a worker is drawn for each."""
+    with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+        reply = client.chat.completions.create(model="m", messages=ASKED)  # type: ignore[call-overload]
+    content: str | None = reply.choices[0].message.content
+    return content
+
+
+def counted(url: str) -> int:
+    """Answered requests, as any worker tells them."""
+    with openai.OpenAI(base_url=url.removesuffix("/v1"), api_key="a") as client:
+        told = client.get("/metrics", cast_to=str)
+    return sum(
+        int(float(n)) for n in re.findall(r'fathom_requests_total\{path="/v1/chat/c\S+",status="200"\} (\S+)', told)
+    )
+
+
+def test_limits_and_counts_are_of_all_workers_and_one_that_falls_is_started_again(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    with served(tmp_path, upstream) as (process, url):
+        first = workers(process)
+        assert len(first) == 2
+
+        let_in = 0
+        for _ in range(40):
+            try:
+                ask(url, "b")
+                let_in += 1
+            except openai.RateLimitError:
+                pass
+        assert 19 <= let_in <= 30  # 20 at once, and what a slow machine's seconds bring besides
+        assert counted(url) == let_in
+
+        os.kill(min(first), signal.SIGKILL)
+        until = time.monotonic() + 30
+        while len(workers(process) - {min(first)}) < 2:
+            assert time.monotonic() < until, "no worker was started in its place"
+            time.sleep(0.05)
+        assert process.poll() is None
+        assert ask(url)
+
+
+def test_sigterm_lets_all_workers_end_what_they_do(tmp_path: Path, upstream: Upstream) -> None:
+    with served(tmp_path, upstream) as (process, url):
+        ask(url)
+        upstream.delay = 1.0
+        answers: list[str | None] = []
+        threads = [threading.Thread(target=lambda: answers.append(ask(url))) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 20
+        while upstream.running < 6 and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert len([answer for answer in answers if answer]) == 6
+        assert process.wait(30) == 0
+        assert not workers(process)
