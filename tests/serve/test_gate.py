@@ -151,3 +151,38 @@ async def test_a_web_page_cannot_get_in_under_a_name_of_its_own(open_house: Open
         await house.client.get("/models", cast_to=object, options={"headers": {"Host": host}})
     with pytest.raises(openai.PermissionDeniedError):
         await house.client.get("/models", cast_to=object, options={"headers": {"Host": "evil.example"}})
+
+
+async def test_one_key_that_floods_does_not_hold_up_another(open_house: Open, upstream: Upstream) -> None:
+    upstream.delay = 0.05
+    keys = [entry("flood", "f"), entry("single", "s")]
+    house = await open_house(keys=keys, key="f", limits=Limits(concurrent=2))
+    other = House(house.server, house.client.with_options(api_key="s"))
+    ended: list[str] = []
+
+    async def ask(who: House, name: str) -> None:
+        await who.ask()
+        ended.append(name)
+
+    flood = [asyncio.create_task(ask(house, "flood")) for _ in range(40)]
+    while house.server.gateway.gate.waiting < 38:  # noqa: ASYNC110 (until all have arrived)
+        await asyncio.sleep(0.005)
+    before = len(ended)
+    for _ in range(3):
+        await ask(other, "single")
+    after = ended[before:]
+    assert after.count("single") == 3
+    assert after.count("flood") <= 3 * 3  # two permits: in each turn of its own at most what runs beside it
+    await asyncio.gather(*flood)
+
+
+async def test_what_plans_for_itself_thinks_narrower_while_others_wait(open_house: Open, upstream: Upstream) -> None:
+    house = await open_house(limits=Limits(concurrent=2))
+    alone = await house.ask(fathom={"strategy": "auto"})
+    assert "width" not in alone.fathom["limits"]
+    upstream.delay = 0.05
+    replies = await asyncio.gather(*(house.ask(fathom={"strategy": "auto"}) for _ in range(12)))
+    told = sorted(reply.fathom["limits"].get("width", 16) for reply in replies)
+    assert told[0] < 8
+    asked = await asyncio.gather(*(house.ask(fathom={"strategy": "auto", "width": 12}) for _ in range(6)))
+    assert {reply.fathom["limits"]["width"] for reply in asked} == {12}

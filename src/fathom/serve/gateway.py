@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
@@ -12,6 +12,8 @@ from aiohttp import web
 
 from fathom.budget import Meter
 from fathom.errors import FathomError, NoAnswer, UpstreamError
+from fathom.planning.auto import Auto
+from fathom.planning.plan import DEFAULT_WIDTH
 from fathom.serve.asking import Ask
 from fathom.serve.config import Config
 from fathom.serve.gate import Gate
@@ -80,9 +82,20 @@ class Gateway:
         visit = Visit()
         with request_span(ask, meter):
             async with self.gate.enter(client, meter):
+                self._narrow(ask, meter)
                 with search_span(ask, meter):
                     async with self._accounted(client, ask, meter, visit):
                         yield visit
+
+    def _narrow(self, ask: Ask, meter: Meter) -> None:
+        """While others wait, what plans its own width plans with the share of it that those who want to run can have.
+
+        A width that was asked for is kept.
+        """
+        gate, width = self.gate, meter.budget.width
+        if gate.waiting and width is None and isinstance(ask.strategy, Auto):
+            width = max(1, DEFAULT_WIDTH * gate.running // (gate.running + gate.waiting))
+            meter.budget = replace(meter.budget, width=width)
 
     @asynccontextmanager
     async def _accounted(self, client: Client, ask: Ask, meter: Meter, visit: Visit) -> AsyncGenerator[None, None]:
