@@ -64,12 +64,12 @@ def main() -> None:
     started = time.process_time()
     points = baselines(pool)
     print(f"baselines, exact: {time.process_time() - started:6.2f} s")
-    whole = time.process_time() - started
-    for strategy in default_strategies(pool):
+    strategies = default_strategies(pool)
+    for width in powers(pool.width):
         began = time.process_time()
-        points += score(pool, [strategy])
-        whole += (took := time.process_time() - began)
-        print(f"{strategy!s:32} {took:6.2f} s for widths {', '.join(map(str, powers(pool.width)))}")
+        points += score(pool, strategies, [width])
+        print(f"{len(strategies)} strategies at width {width:3}: {time.process_time() - began:6.2f} s")
+    whole = time.process_time() - started
     print(f"all: {whole:.1f} s for {len(points)} points of up to {DRAWS} draws; the reach is 10 s")
     began, played = time.process_time(), 0
     for strategy in default_strategies(pool):

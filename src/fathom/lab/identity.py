@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import fathom
+from fathom.budget import Meter
+from fathom.costs import Costed
 from fathom.errors import InputError
 from fathom.lab.datasets import Dataset
 from fathom.lab.records import Terms
@@ -19,6 +21,7 @@ from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
 from fathom.language.model import LanguageModel
 from fathom.language.prompts import FORMS
 from fathom.reasoner import Reasoner
+from fathom.records import Problem
 
 __all__ = ["facts_of", "hash_of", "terms_of"]
 
@@ -66,8 +69,11 @@ def terms_of(model: Reasoner, uri: str, dataset: Dataset, seed: int) -> Terms:
     )
 
 
-async def facts_of(model: Reasoner, uri: str) -> dict[str, Any]:
-    """What is known of the model: its ``unit`` of depth, ``parameters``, and where they are, ``pace``, ``price``."""
+async def facts_of(model: Reasoner, uri: str, prompt: str) -> dict[str, Any]:
+    """What is known of the model: its ``unit`` of depth, ``parameters``, and where they are, ``pace``, ``price``.
+
+    A model that is no language model tells its pace on a problem: ``prompt`` is one.
+    """
     facts: dict[str, Any] = {"uri": uri, "parameters": 0, "unit": "supervision step"}
     if isinstance(model, LanguageModel):
         traits, pace = model.engine.traits, await model.engine.pace()
@@ -76,4 +82,12 @@ async def facts_of(model: Reasoner, uri: str) -> dict[str, Any]:
             facts["pace"] = {"read_seconds": pace.read_seconds, "step_seconds": dict(pace.step_seconds)}
         if traits.price is not None:
             facts["price"] = asdict(traits.price)
+        return facts
+    session = await model.open(Problem.of(prompt), Meter())
+    try:
+        told = session.costs if isinstance(session, Costed) else ()
+    finally:
+        await session.aclose()
+    if told and told[0] is not None and told[0].unit_seconds:
+        facts["pace"] = {"read_seconds": 0.0, "step_seconds": dict(told[0].unit_seconds)}
     return facts

@@ -124,7 +124,7 @@ class Worker:
         self._model = model
         terms = terms_of(model, self.job.uri, self._dataset, self.job.options.seed)
         self._sweep = SweepInfo(0, "", terms, {})
-        return terms, await facts_of(model, self.job.uri)
+        return terms, await facts_of(model, self.job.uri, self._dataset.questions[0].prompt)
 
     async def begin(self, assignment: Assignment) -> None:
         """Begin to draw what is missing of a question."""

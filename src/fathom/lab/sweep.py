@@ -103,7 +103,7 @@ async def open_sweep(
         model = model.using(form=dataset.form)
     with Store(directory, write=True) as store:
         terms = terms_of(model, uri, dataset, options.seed)
-        facts = await facts_of(model, uri)
+        facts = await facts_of(model, uri, dataset.questions[0].prompt)
         sweep = store.begin(name or f"{model.name} on {dataset.name}", terms, dataset.asked(), facts)
         if not options.parallel:
             options = replace(options, parallel=1 if "pace" in facts else SERVED_AT_A_TIME)
