@@ -1,16 +1,19 @@
 """What is assumed of a model of which nothing was measured. These are stated guesses, and every plan that rests on them
 says so; ``fathom calibrate`` puts measurements in their place.
 
-*How often it is right* by its size: the GSM8K scores that the makers of small instruct models publish (SmolLM2 135M
-about 1 %, Qwen2.5 0.5B 50 %, 1.5B 73 %, 7B 92 %; arXiv 2502.02737, 2412.15115), pulled towards the middle since
-questions differ; interpolated in the logarithm of the parameters.
+*How often it is right* by its size is our guess, after GSM8K scores of small instruct models. Read were 0.4 % for
+SmolLM2 135M (zero-shot, in the table of a model derived from it) and 32.6 % for SmolLM2 1.7B (arXiv 2502.02737); of
+Qwen2.5 0.5B, 1.5B and 7B we have 50, 73 and 92 % in mind (arXiv 2412.15115), whose table we could not look up. Ours are
+higher at the low end, for most questions are easier than these, and lower at the high end, for some are harder;
+interpolated in the logarithm of the parameters. Of a model of unknown size nothing is known: 60 % is a guess.
 
-*How questions differ*: half of them are contested, with the right answer's share anywhere between none and all; the
-others the model knows or does not know. A third of what is wrong is one and the same wrong answer. That makes a vote of
-16 worth some ten points over a single sample, as in the table of self-consistency (arXiv 2203.11171).
+*How questions differ* is our guess: half of them are contested, with the right answer's share anywhere between none and
+all; the others the model knows or does not know. A third of what is wrong is one and the same wrong answer. That makes
+a vote of 16 worth some ten points over a single sample, the order of magnitude of the gains that self-consistency
+(arXiv 2203.11171) reports for arithmetic: up to 17.9 points on GSM8K.
 
-*What reasoning is worth*: without it, on questions of this kind, half as many are right (arXiv 2409.12183: on
-mathematics and symbols reasoning is most of what there is; on plain knowledge it is little).
+*What reasoning is worth* is our guess: without it half as many are right. It stands between arithmetic, where reasoning
+is most of what there is, and plain knowledge, where it adds next to nothing (arXiv 2409.12183).
 """
 
 from __future__ import annotations
