@@ -34,7 +34,7 @@ class Costs:
     ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
     Lengths scatter: ``spread`` is the standard deviation of their logarithm among trajectories of one problem,
     ``differ`` that of the problems' own usual lengths. ``room`` trajectories run well together. Answers that are not
-    ``countable`` (free text) cannot vote.
+    ``countable`` (free text) cannot vote. ``greedy`` says that the likeliest trajectory is worth being the first.
     """
 
     model: str
@@ -58,6 +58,7 @@ class Costs:
     room: int | None = None
     max_width: int | None = None
     countable: bool = True
+    greedy: bool = False
 
     def step(self, width: int) -> float:
         """Seconds of one unit at ``width``: linear between known widths, in proportion beyond them. Needs one known."""

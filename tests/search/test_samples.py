@@ -97,6 +97,20 @@ async def test_a_tie_is_reported_and_the_earlier_one_wins() -> None:
     assert any("tie" in note for note in core.standing.notes)
 
 
+@pytest.mark.parametrize("said", [Vote(width=5, greedy=True), BestOfN(width=5, greedy=True)])
+def test_the_likeliest_line_of_thought_may_come_first(said: Vote | BestOfN) -> None:
+    first, others = said.begin(Terms()).ask(10)
+    assert (first, others) == (Grow((0,), greedy=True), Grow((1, 2, 3, 4)))
+
+
+def test_the_likeliest_line_of_thought_wins_ties() -> None:
+    search = Vote(width=5, greedy=True).begin(Terms())
+    search.ask(10)
+    for id, answer in ((3, "a"), (1, "a"), (0, "b"), (2, "b"), (4, None)):
+        search.tell(finished(id, answer))
+    assert search.standing.answer == "b"
+
+
 def test_a_trajectory_without_an_answer_is_concluded_once_and_then_blank() -> None:
     core = Vote(width=2, stop="never").begin(Terms())
     core.ask(2)

@@ -39,9 +39,10 @@ class Arrivals:
     right: FloatArray
     answers: int
     sequential: bool
+    greedy: bool = False  # the first of each draw is the likeliest one, whose answer wins ties
 
     @classmethod
-    def of(cls, samples: Columns, drawn: IntArray, *, sequential: bool = False) -> Arrivals:
+    def of(cls, samples: Columns, drawn: IntArray, *, sequential: bool = False, greedy: bool = False) -> Arrivals:
         """From samples, (Q, n), and draws, (S, k): all started together, or each when the one before is over."""
         tokens = samples.tokens[:, drawn]
         if sequential:
@@ -63,6 +64,7 @@ class Arrivals:
             arranged(samples.right),  # type: ignore[arg-type]
             int(samples.code.max(initial=0)) + 1,
             sequential,
+            greedy,
         )
 
     def arranged(self, values: FloatArray | IntArray, drawn: IntArray) -> FloatArray:
@@ -100,7 +102,7 @@ class _Leader:
 def _leader(
     arrivals: Arrivals, weight: FloatArray | None, score: FloatArray | None, counted: BoolArray | None
 ) -> _Leader:
-    """The leading answer by the order of ``votes.Tally``: parsed, votes, mean score, first to come in."""
+    """The leading answer by the order of ``votes.Tally``: parsed, votes, mean score, likeliest, first to come in."""
     q, s, k = arrivals.code.shape
     rows, c = q * s, arrivals.answers
     code = arrivals.code.reshape(rows, k)
@@ -118,11 +120,14 @@ def _leader(
     leading &= _largest(np.where(leading, votes, -1.0))
     if score is not None:
         leading &= _largest(np.where(leading, np.round(summed(score) / np.maximum(count, 1), _DIGITS), -1.0))
-    earliest = np.full(rows, k)
     found = np.full(rows, -1)
     for j in range(k - 1, -1, -1):
         here = votes_in[:, j] & leading[np.arange(rows), code[:, j]]
-        earliest[here], found[here] = j, code[here, j]
+        found[here] = code[here, j]
+    if arrivals.greedy:
+        every, at = np.arange(rows), (arrivals.number.reshape(rows, k) == 0).argmax(1)
+        here = votes_in[every, at] & leading[every, code[every, at]]
+        found[here] = code[every, at][here]
     total_in = np.ones((rows, k)) if weight is None else weight.reshape(rows, k)
     total = total_in.sum(1) if counted is None else np.where(counted.reshape(rows, k), total_in, 0.0).sum(1)
     most = np.where(found >= 0, votes[np.arange(rows), found], 0.0)

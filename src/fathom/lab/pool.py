@@ -73,6 +73,11 @@ class Columns:
         """The same of some questions only."""
         return Columns(**{f.name: getattr(self, f.name)[at] for f in fields(self)})
 
+    def beside(self, others: Columns) -> Columns:
+        """These trajectories of each question, and behind them the others."""
+        both = {f.name: (getattr(self, f.name), getattr(others, f.name)) for f in fields(self)}
+        return Columns(**{name: np.concatenate(columns, axis=1) for name, columns in both.items()})
+
 
 @dataclass(frozen=True, eq=False)
 class Graded:
@@ -167,7 +172,9 @@ class Pool:
         )
 
     def verdict(self, judge: str, q: int, sample: int) -> Verdict:
-        """The judge's word on one sample."""
+        """The judge's word on one sample. Raises UsageError for the greedy one, which judges are not asked about."""
+        if sample == GREEDY:
+            raise UsageError(f"a sweep has its samples judged, not the greedy answer: {judge} cannot be replayed on it")
         graded = self.graded(judge)
         score, passed = float(graded.score[q, sample]), int(graded.passed[q, sample])
         if math.isnan(score):

@@ -18,7 +18,7 @@ import numpy as np
 from fathom.errors import UsageError
 from fathom.judges.base import Timing, timing_of
 from fathom.lab.ballots import Arrivals, adaptive, best_of_n, first, fixed
-from fathom.lab.pool import Graded, Pool
+from fathom.lab.pool import Columns, Graded, Pool
 from fathom.lab.replay import replay
 from fathom.lab.statistics import FloatArray, IntArray, majority_at_k, passes_at_k
 from fathom.search import BestOfN, Direct, First, Strategy, Vote
@@ -28,6 +28,7 @@ __all__ = ["DRAWS", "Point", "baselines", "default_strategies", "powers", "score
 DRAWS = 32
 """Random draws of k samples, where there are more than that."""
 _ELEMENTS = 1 << 21  # that are worked on at a time
+_Arrived = dict[tuple[bool, bool], Arrivals]
 _PLAYED = 8  # draws of strategies that are played one by one
 
 
@@ -62,7 +63,16 @@ def powers(width: int) -> tuple[int, ...]:
 def default_strategies(pool: Pool) -> list[Strategy]:
     """All that can be scored on this pool: votes, fixed and adaptive with several thresholds, first to finish, best of
     n by the model's own probability and by each judge that was asked."""
-    found: list[Strategy] = [Vote(stop="never"), Vote(wave=1), *(Vote(sure=sure) for sure in (0.8, 0.9, 0.95, 0.99))]
+    found: list[Strategy] = [
+        Vote(stop="never"),
+        Vote(stop="never", greedy=True),
+        Vote(wave=1),
+        Vote(wave=1, greedy=True),
+    ]
+    found += [
+        *(Vote(sure=sure) for sure in (0.8, 0.9, 0.95, 0.99)),
+        *(Vote(sure=sure, greedy=True) for sure in (0.8, 0.95)),
+    ]
     found += [First(), First(of=3)]
     if np.isfinite(pool.samples.logprob).all():
         found += [BestOfN(), BestOfN(weighted=True)]
@@ -129,35 +139,44 @@ def score(
 
     Raises UsageError for a strategy that steers generation, or that asks for what the pool does not hold.
     """
-    points = []
-    for strategy in default_strategies(pool) if strategies is None else strategies:
+    chosen = default_strategies(pool) if strategies is None else list(strategies)
+    found: dict[tuple[int, int], Point] = {}
+    for at, strategy in enumerate(chosen):
         if isinstance(strategy, Direct):
             _check_depth(strategy, pool)
-            points.append(_greedy(pool, str(strategy)))
-            continue
-        least = strategy.of if isinstance(strategy, First) else 1
-        for k in powers(pool.width) if widths is None else widths:
-            if k >= least:
-                points.append(_point(pool, strategy, k, draws, seed))
-    return points
+            found[at, 0] = _greedy(pool, str(strategy))
+    for k in powers(pool.width) if widths is None else widths:
+        arrived: _Arrived = {}
+        for at, strategy in enumerate(chosen):
+            least = strategy.of if isinstance(strategy, First) else 1
+            if k >= least and not isinstance(strategy, Direct):
+                found[at, k] = _point(pool, strategy, k, draws, seed, arrived)
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
-def _point(pool: Pool, strategy: Strategy, k: int, draws: int, seed: int) -> Point:
+def _point(pool: Pool, strategy: Strategy, k: int, draws: int, seed: int, arrived: _Arrived) -> Point:
+    """``arrived`` are arrivals at this width that strategies share, where all questions are worked on at a time."""
     name, sized = str(_sized(strategy, None)), _sized(strategy, k)
     if k == 1 and isinstance(strategy, Vote):
         return _greedy(pool, name)
-    drawn = _draws(pool.width, k, draws, seed)
+    greedy = getattr(sized, "greedy", False)
+    drawn = _draws(pool.width, k - greedy, draws, seed)
+    if greedy:  # it stands behind the samples, and comes first
+        drawn = np.insert(drawn, 0, pool.width, axis=1)
     if not _vectorised(sized, pool):
         return _played(pool, sized, name, k, drawn[:_PLAYED])
     _check_depth(sized, pool)
     rows = max(1, _ELEMENTS // drawn.size)
-    parts = []
+    parts, columns = [], pool.samples.beside(pool.greedy) if greedy else pool.samples
+    sequential = getattr(sized, "wave", None) == 1
     for start in range(0, len(pool), rows):
-        at = slice(start, start + rows)
-        arrivals = Arrivals.of(pool.samples.rows(at), drawn, sequential=getattr(sized, "wave", None) == 1)
-        parts.append(_scored(sized, arrivals, pool, at, drawn, k))
+        part = columns.rows(at := slice(start, start + rows))
+        arrivals = arrived.get((sequential, greedy)) or Arrivals.of(part, drawn, sequential=sequential, greedy=greedy)
+        if rows >= len(pool):
+            arrived[sequential, greedy] = arrivals
+        parts.append(_scored(sized, arrivals, pool, part, at, drawn))
     right, tokens, steps, confidence = (np.concatenate([part[i] for part in parts]).mean(1) for i in range(4))
-    exact = math.comb(pool.width, k) <= draws
+    exact = math.comb(pool.width, k - greedy) <= draws
     return Point(name, k, right, tokens, steps, confidence, draws=0 if exact else len(drawn))
 
 
@@ -173,6 +192,8 @@ def _vectorised(strategy: Strategy, pool: Pool) -> bool:
     if isinstance(strategy, Vote):
         return not strategy.confidence and (strategy.wave in (None, 1) or strategy.wave >= (strategy.width or 0))
     if isinstance(strategy, BestOfN) and strategy.judge is not None:
+        if strategy.greedy:
+            raise UsageError(f"a sweep has its samples judged, not the greedy answer: {strategy} cannot be replayed")
         graded = pool.graded(str(strategy.judge))
         timing = timing_of(strategy.judge)
         return timing is Timing.EACH or (timing is Timing.DIFFERING and bool((graded.passed < 0).all()))
@@ -180,7 +201,7 @@ def _vectorised(strategy: Strategy, pool: Pool) -> bool:
 
 
 def _scored(
-    strategy: Strategy, arrivals: Arrivals, pool: Pool, at: slice, drawn: IntArray, k: int
+    strategy: Strategy, arrivals: Arrivals, pool: Pool, part: Columns, at: slice, drawn: IntArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     match strategy:
         case Vote(stop="never"):
@@ -190,13 +211,13 @@ def _scored(
         case First(of=of):
             return first(arrivals, of)
         case BestOfN(judge=None, weighted=weighted):
-            own = np.nan_to_num(np.minimum(1.0, np.exp(pool.samples.logprob[at])))
+            own = np.nan_to_num(np.minimum(1.0, np.exp(part.logprob)))
             return best_of_n(arrivals, Graded(own, np.full(own.shape, -1)), drawn, weighted=weighted, held=False)
         case BestOfN(judge=judge, weighted=weighted) if judge is not None:
             graded = pool.graded(str(judge))
-            part = Graded(np.nan_to_num(graded.score[at]), graded.passed[at])
+            said = Graded(np.nan_to_num(graded.score[at]), graded.passed[at])
             held = timing_of(judge) is Timing.DIFFERING
-            return best_of_n(arrivals, part, drawn, weighted=weighted, held=held)
+            return best_of_n(arrivals, said, drawn, weighted=weighted, held=held)
     raise AssertionError(f"{strategy} is none of the strategies that are vectorised")
 
 
@@ -206,7 +227,7 @@ def _draws(n: int, k: int, draws: int, seed: int) -> IntArray:
     if k > n:
         raise UsageError(f"a width of {k} is more than the {n} samples a question of this pool")
     if math.comb(n, k) <= draws:
-        return np.array(list(combinations(range(n), k)))
+        return np.array(list(combinations(range(n), k)), np.int64)
     rng = np.random.default_rng(seed)
     return rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1)[:, :k]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fathom.budget import Meter
 from fathom.costs import DIFFER, SPREAD, Costs
-from fathom.language.engines.base import EngineTraits, Pace
+from fathom.language.engines.base import EngineCapability, EngineTraits, Pace
 from fathom.language.prompts import Form
 from fathom.reasoner import Reserve
 
@@ -152,6 +152,7 @@ class Timing:
             room=traits.room,
             max_width=traits.max_width,
             countable=self.form.tokens > 0,
+            greedy=EngineCapability.TOKENS in traits.capabilities,  # it shares their prompt; of a server it asks twice
         )
 
     def reserve(self, width: int) -> Reserve:

@@ -174,6 +174,8 @@ class AutoSearch(Search):
         self._next_id = max(self._next_id, search._next_id)
         search.follow(self)
         self.stages.append(Stage.of(choice, depth, search, probe=probes))
+        if (samples := self.now.samples) is not None:
+            samples.greedy = samples.greedy or self._greedy(self.now)
 
     def _search(self, strategy: str, width: int, depth: int | None) -> Search:
         width = max(1, min(width, self.terms.width or width))
@@ -231,7 +233,11 @@ class AutoSearch(Search):
         search.width = search.started + found
         if search.width == 2 > search.started and self.said.judge is None:
             search.width = 1  # a second vote can only make a tie
-        search.greedy = search.greedy and search.width == 1
+        search.greedy = search.width == 1 or self._greedy(stage)
+
+    def _greedy(self, stage: Stage) -> bool:
+        """Whether the likeliest trajectory is to be the first sample."""
+        return self.outlook.candidates[stage.member].cost.costs.greedy
 
     @property
     def _most(self) -> int:

@@ -37,6 +37,7 @@ class BestOfN(Strategy):
     weighted: bool = option(False, "sum the scores of equal answers instead of taking the best single one")
     depth: int | None = option(None, "units of reasoning for each at most; 0 answers at once")
     at_least: int = option(0, "units of reasoning for each at least (budget forcing)")
+    greedy: bool = option(False, "begin with the likeliest line of thought, and draw only the others")
 
     @property
     def required(self) -> frozenset[Capability]:
@@ -53,6 +54,7 @@ class BestOfNSearch(JudgedSearch):
     def __init__(self, said: BestOfN, width: int, depth: int | None) -> None:
         super().__init__(said.judge, width, depth)
         self.at_least = said.at_least
+        self.greedy = said.greedy
         self.said = said
         self.timing = timing_of(said.judge) if said.judge is not None else Timing.EACH
         self._held: list[int] = []  # counted as mere votes until their judge is asked

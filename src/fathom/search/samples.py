@@ -31,7 +31,10 @@ def agreed_width(asked: int | None, terms: Terms, default: int = DEFAULT_WIDTH) 
 
 
 class SampleSearch(Search):
-    """Starts up to ``width`` trajectories, as there is room, and concludes those that state no answer themselves."""
+    """Starts up to ``width`` trajectories, as there is room, and concludes those that state no answer themselves.
+
+    With ``greedy`` the first of them is the likeliest one, whose answer wins ties, and only the others are drawn.
+    """
 
     def __init__(self, width: int, depth: int | None, at_least: int = 0, greedy: bool = False) -> None:
         super().__init__()
@@ -44,6 +47,7 @@ class SampleSearch(Search):
         self.failed = 0
         self.settled: list[int] = []
         self.backlog = Backlog()
+        self._likeliest: int | None = None
         self._asked_to_conclude: set[int] = set()
         self._whole: dict[str, bool] = {}
 
@@ -53,8 +57,13 @@ class SampleSearch(Search):
         actions = self.backlog.drain()
         n = min(room, self.width - self.started)
         if n > 0 and not self.winding_down:
+            likeliest = 1 if self.greedy and not self.started else 0
             self.started += n
-            actions.append(Grow(self.new_ids(n), units=self.depth, at_least=self.at_least, greedy=self.greedy))
+            ids = self.new_ids(n)
+            self._likeliest = ids[0] if likeliest else self._likeliest
+            for some, greedy in ((ids[:likeliest], True), (ids[likeliest:], False)):
+                if some:
+                    actions.append(Grow(some, units=self.depth, at_least=self.at_least, greedy=greedy))
         return actions
 
     def take(self, drafts: Sequence[Trajectory]) -> Self:
@@ -92,7 +101,8 @@ class SampleSearch(Search):
         if trajectory.answer is None:
             self.tally.add(None, weight)
             return
-        self.tally.add(trajectory.key, weight, score, text=trajectory.answer, parsed=trajectory.parsed)
+        order = -1.0 if trajectory.id == self._likeliest else None  # before all that came in earlier
+        self.tally.add(trajectory.key, weight, score, order, text=trajectory.answer, parsed=trajectory.parsed)
         self._whole[trajectory.key] = self._whole.get(trajectory.key, False) or trajectory.finished
 
     @property

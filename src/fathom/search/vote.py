@@ -52,6 +52,7 @@ class Vote(Strategy):
         "leader is likely the true mode, against the runner-up or against all), certain, never",
     )
     sure: float = option(0.95, "how sure the rule must be")
+    greedy: bool = option(False, "begin with the likeliest line of thought, and draw the others (one alone always is)")
     confidence: Stretch | None = option(
         None,
         "weigh votes by how sure the model was: mean (of all tokens), tail, group (the least sure stretch), bottom "
@@ -89,7 +90,7 @@ class VoteSearch(SampleSearch):
     """The running vote."""
 
     def __init__(self, said: Vote, width: int, depth: int | None) -> None:
-        super().__init__(width, depth, said.at_least, greedy=width == 1)
+        super().__init__(width, depth, said.at_least, greedy=said.greedy or width == 1)
         self.said = said
 
     def ask(self, room: int) -> Sequence[Action]:
