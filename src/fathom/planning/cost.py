@@ -48,6 +48,19 @@ class Prediction:
         """Whether it stays within all limits. What is not known (seconds, dollars) stays within none that is set."""
         return all(self.most.get(name, math.inf) <= limit for name, limit in limits.items())
 
+    def held(self, limits: Mapping[str, float]) -> Prediction:
+        """The same for a run that is ended by these limits, if it comes to that."""
+
+        def cut(found: Range | None, name: str) -> Range | None:
+            limit = limits.get(name, math.inf)
+            return None if found is None else (min(found[0], limit), min(found[1], limit))
+
+        return replace(
+            self,
+            seconds_range=cut(self.seconds_range, "seconds"),
+            tokens_range=cut(self.tokens_range, "tokens"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -141,7 +141,8 @@ class _Shape:
         wider = [w for w in _WIDTHS if patient < w < most] + ([most] if most > patient else [])
         return (patient, *wider, *(w for w in (2, 1) if w < patient))
 
-    def with_wave(self, wave: int) -> Choice:
+    def with_wave(self, wave: int, limits: Mapping[str, float]) -> Choice:
+        """This shape as a choice. What is expected of it ends where the limits end it."""
         cost, ability = self.candidate.cost, self.candidate.ability
         return Choice(
             self._spec,
@@ -153,7 +154,7 @@ class _Shape:
             self.accuracy,
             ability.interval(self.accuracy),
             cost.predict(self.width, self.depth, wave),
-            lambda: cost.expect(self.width, self.depth, wave, self._draws),
+            lambda: cost.expect(self.width, self.depth, wave, self._draws).held(limits),
         )
 
     @property
@@ -198,14 +199,16 @@ def plan(
     best = sorted(_feasible(shapes, left, room), key=lambda at: -round(at[0].accuracy, 9))
     third = round(best[min(3, len(best)) - 1][0].accuracy, 9) if best else 0.0
     fitting = [
-        s.with_wave(wave or s.fitting_wave(left, room) or 1) for s, wave in best if round(s.accuracy, 9) >= third
+        s.with_wave(wave or s.fitting_wave(left, room) or 1, left) for s, wave in best if round(s.accuracy, 9) >= third
     ]
     fitting += [c for i, one in enumerate(candidates) for c in _measured(i, one, left, selection)]
     fitting.sort(key=lambda choice: choice._preference)
     notes = tuple(dict.fromkeys(_notes(candidates, left)))
     if not fitting:
         least = min(shapes, key=lambda s: (s.width, math.inf if s.depth is None else s.depth))
-        return Plan(least.with_wave(1), (), limits, False, (*notes, "even the least does not fit; it is tried anyway"))
+        return Plan(
+            least.with_wave(1, left), (), limits, False, (*notes, "even the least does not fit; it is tried anyway")
+        )
     return Plan(fitting[0], tuple(_different(fitting)[1:3]), limits, True, notes)
 
 

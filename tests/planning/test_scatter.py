@@ -1,0 +1,73 @@
+"""Ranges hold as many runs as they say, on lengths that a generator of its own draws."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fathom.costs import Costs
+from fathom.planning.cost import CostModel
+from fathom.planning.scatter import rolling
+
+COSTS = Costs("m", unit_seconds={1: 0.1, 16: 0.4}, depth=60.0, answer_units=4.0)
+
+
+def test_eight_runs_of_ten_come_to_lie_within() -> None:
+    rng = random.Random(random.SystemRandom().random())
+    width, cap, runs = rng.randrange(1, 9), rng.choice([None, 80]), 2000
+    costs = replace(COSTS, spread=rng.uniform(0.2, 0.9), differ=rng.uniform(0.0, 0.7), most_depth=1000)
+    expected = CostModel(costs, drag := rng.uniform(0.5, 2.0), pace_spread=0.0).expect(width, cap, 3)
+    assert expected.seconds_range is not None
+    assert expected.tokens_range is not None
+    seconds = tokens = 0
+    for _ in range(runs):
+        usual = costs.depth * math.exp(-(costs.spread**2 + costs.differ**2) / 2 + rng.gauss(0, costs.differ))
+        drawn = [usual * math.exp(rng.gauss(0, costs.spread)) for _ in range(width)]
+        lengths = [length if length < (cap or 1000) else (cap or 1000) + costs.answer_units for length in drawn]
+        seconds += expected.seconds_range[0] <= drag * rolling(lengths, 3, costs.step) <= expected.seconds_range[1]
+        tokens += expected.tokens_range[0] <= sum(lengths) <= expected.tokens_range[1]
+    assert 0.7 <= seconds / runs <= 1.0
+    assert 0.7 <= tokens / runs <= 1.0
+    if cap is None:
+        assert seconds / runs <= 0.9
+
+
+@given(st.lists(st.floats(1, 1e3), min_size=1, max_size=12), st.integers(1, 12), st.floats(0, 1))
+def test_a_wave_takes_no_less_than_its_longest_and_no_more_than_one_after_another(
+    lengths: list[float], wave: int, crowding: float
+) -> None:
+    def step(width: int) -> float:
+        return 1 + crowding * (width - 1)
+
+    taken = rolling(lengths, wave, step)
+    assert max(lengths) * (1 - 1e-9) <= taken <= sum(lengths) * (1 + 1e-9)
+    assert rolling(lengths, 1, step) == pytest.approx(sum(lengths))
+
+
+def test_what_is_not_known_has_no_range() -> None:
+    expected = CostModel(replace(COSTS, unit_seconds={}, unit_tokens=0.0)).expect(4, None, 2)
+    assert (expected.seconds, expected.seconds_range, expected.tokens_range) == (None, None, None)
+    assert CostModel(COSTS).expect(4, None, 2) == CostModel(COSTS).expect(4, None, 2)
+
+
+def test_a_vote_that_may_end_early_is_expected_to_take_less() -> None:
+    whole = CostModel(COSTS).expect(8, None, 4)
+    early = CostModel(COSTS).expect(8, None, 4, [0, 0, 0.9, 0, 0, 0, 0, 0.1])
+    assert early.tokens < whole.tokens
+    assert early.tokens_range is not None
+    assert whole.tokens_range is not None
+    assert early.tokens_range[1] < whole.tokens_range[1]
+
+
+def test_a_limit_ends_the_range() -> None:
+    free = CostModel(COSTS).expect(4, None, 2)
+    held = free.held({"seconds": 1.0, "tokens": 10_000})
+    assert free.seconds_range is not None
+    assert held.seconds_range == (1.0, 1.0)
+    assert free.seconds_range[1] > 1.0
+    assert held.tokens_range == free.tokens_range
