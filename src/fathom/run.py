@@ -98,24 +98,20 @@ class Run:
             self._driver.stop(StopReason.CANCELLED)
 
     def _conclusion(self) -> Result:
-        result = self.result
-        if (result.receipt.candidates or result.answer) and not self._refuted:
+        standing = self._standing
+        result, best = self._result(standing), self._best(standing)
+        refuted = best is not None and best.valid is False  # even the best is one that the model knows to be wrong
+        if (result.receipt.candidates or result.answer) and not refuted:
             return result
         if self.search.errors:
             raise UpstreamError(f"no sample came back. {self.model.name}: {'; '.join(self.search.errors[:3])}")
-        if self._refuted:
+        if refuted:
             raise NoAnswer(f"{result.receipt.notes[-1]}; it may have none, or need more width or depth", result.receipt)
         raise NoAnswer(
             f"the budget ended ({result.receipt.stopped}) before there was any answer, after "
             f"{self.meter.elapsed:.2f} s and {result.receipt.spent.tokens} tokens; allow more",
             result.receipt,
         )
-
-    @property
-    def _refuted(self) -> bool:
-        """Whether even the best answer is one that the model knows to be wrong."""
-        best = self._best(self.search.standing)
-        return best is not None and best.valid is False
 
     def _best(self, standing: Standing) -> Trajectory | None:
         return self.search.trajectories.get(standing.best) if standing.best is not None else None
@@ -136,7 +132,9 @@ class Run:
     @property
     def result(self) -> Result:
         """The result as it stands now, also after cancellation."""
-        standing = self._standing
+        return self._result(self._standing)
+
+    def _result(self, standing: Standing) -> Result:
         receipt = Receipt(
             answer=standing.answer or "",
             confidence=standing.confidence,
