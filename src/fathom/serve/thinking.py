@@ -73,11 +73,13 @@ def ranked(result: Result, n: int) -> list[Trajectory]:
 
     The first is the one that the answer came from.
     """
+    best = result.best or Trajectory(-1, text=result.text, answer=result.answer, finished=True)
+    if n == 1:
+        return [best]
     keys = {t.answer: t.key for t in result.trajectories if t.answer is not None}
     order: dict[str, int] = {}
     for place, candidate in enumerate(result.receipt.candidates):
         order.setdefault(keys.get(candidate.answer, ""), place)
-    best = result.best or Trajectory(-1, text=result.text, answer=result.answer, finished=True)
     others = [t for t in result.trajectories if t is not best and t.answer is not None and t.key in order]
     seen = {best.key}
     places: list[tuple[bool, int, int, Trajectory]] = []
