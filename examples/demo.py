@@ -27,7 +27,9 @@ async def main(question: str) -> None:
         console.print(Text(question, style="bold"))
         for deadline in DEADLINES:
             console.rule(f"within {deadline}", align="left")
-            run = await prepare_run(model, question, strategy="vote(width=16)", budget=Budget(seconds=deadline))
+            run = await prepare_run(
+                model, question, strategy="vote(width=16, greedy=true)", budget=Budget(seconds=deadline)
+            )
             try:
                 with Display(run, console) as display:
                     await display.follow()
