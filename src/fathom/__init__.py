@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from fathom.api import asolve, open, prepare_run, solve, stream
     from fathom.budget import Budget, Meter
     from fathom.errors import EngineError, FathomError, LimitError, NoAnswer, UsageError
-    from fathom.records import Candidate, Message, Problem, Receipt, Result, Spent, StopReason, Trajectory, Update
+    from fathom.records import (
+        Candidate,
+        Message,
+        Problem,
+        Receipt,
+        Result,
+        Spent,
+        StopReason,
+        ToolCall,
+        Tools,
+        Trajectory,
+        Update,
+    )
     from fathom.run import Run
     from fathom.search import BestOfN, Direct, Strategy, Vote
 
@@ -35,6 +47,8 @@ _HOMES = {
         "Result",
         "Spent",
         "StopReason",
+        "ToolCall",
+        "Tools",
         "Trajectory",
         "Update",
     ),
@@ -60,6 +74,8 @@ __all__ = [
     "Spent",
     "StopReason",
     "Strategy",
+    "ToolCall",
+    "Tools",
     "Trajectory",
     "Update",
     "UsageError",
