@@ -1,10 +1,15 @@
 """Requests a second and CPU a request of three gateways in front of the same 20 ms upstream, which honours n.
 
-    python benchmarks/gateway_rivals.py --its-hub ITS_VENV --optillm OPTILLM_VENV --requests 1000
+    python benchmarks/gateway_rivals.py
 
-Fathom and its-hub vote with a budget of 8, optillm takes the best of 3. The rivals are installed apart, each in an
-environment of its own (``pip install 'its-hub==1.2.0'``, ``pip install 'optillm==0.4.0'``); without its path a rival's
-row is left out. The rows of one number of clients are run in turn.
+Fathom and its-hub vote with a budget of 8, optillm takes the best of 3; the rows of one number of clients are run in
+turn, each for a few seconds, so that all of it takes less than four minutes. The rivals are installed apart, each in an
+environment of its own, once:
+
+    python -m venv runs/rivals/its && runs/rivals/its/bin/pip install 'its-hub[iaas]==1.2.0'
+    python -m venv runs/rivals/optillm && runs/rivals/optillm/bin/pip install 'optillm==0.4.0'
+
+One that is not there is left out.
 """
 
 from __future__ import annotations
@@ -31,10 +36,12 @@ def server(command: list[str], port: int) -> Iterator[tuple[str, int]]:
     log = subprocess.DEVNULL
     with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:
         try:
-            for _ in range(600):
+            for _ in range(900):
                 with contextlib.suppress(OSError):
                     socket.create_connection(("127.0.0.1", port)).close()
                     break
+                if process.poll() is not None:
+                    raise SystemExit(f"{' '.join(command)} ended before it listened; run it by hand to see why")
                 time.sleep(0.1)
             yield f"http://127.0.0.1:{port}/v1", process.pid
         finally:
@@ -69,27 +76,23 @@ def optillm(venv: Path, url: str) -> Iterator[tuple[str, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--its-hub", type=Path)
-    parser.add_argument("--optillm", type=Path)
-    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--environments", type=Path, default=Path("runs/rivals"), help="where its and optillm are")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement, about")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(upstream("--delay", "0.02"))
         rows = {"fathom vote 8": (*stack.enter_context(gateway(url)), {"fathom": {"strategy": "vote(width=8)"}})}
-        for name, path, start in (
-            ("its-hub vote 8", options.its_hub, its_hub),
-            ("optillm best of 3", options.optillm, optillm),
-        ):
-            if path is None:
-                print(f"{name}: left out, no environment was given")
+        for name, folder, start in (("its-hub vote 8", "its", its_hub), ("optillm best of 3", "optillm", optillm)):
+            venv = options.environments / folder
+            if not venv.is_dir():
+                print(f"{name}: left out, there is no {venv}")
                 continue
-            rows[name] = (*stack.enter_context(start(path, url)), {"budget": 8} if start is its_hub else {})
+            rows[name] = (*stack.enter_context(start(venv, url)), {"budget": 8} if start is its_hub else {})
         print(f"{len(QUESTION[0]['content'])} characters a question, upstream delay 20 ms")
         for clients in (1, 16, 64):
-            n = max(20, options.requests // 20) if clients == 1 else options.requests
             for name, (base, pid, body) in rows.items():
-                load(base, pid, clients, max(clients, n // 10), body)
-                seen = load(base, pid, clients, n, body)
+                warm = load(base, pid, clients, 2 * clients + 8, body)
+                seen = load(base, pid, clients, max(2 * clients, int(options.seconds * warm.rate)), body)
                 print(
                     f"{clients:3} clients  {name:18} {seen.rate:7.0f}/s  p50 {seen.percentile(0.5):7.1f} ms  "
                     f"p99 {seen.percentile(0.99):7.1f} ms  {seen.cpu_ms:6.2f} ms CPU a request",
