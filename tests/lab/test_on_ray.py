@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from upstreams import Upstream
 
-from fathom.lab.on_ray import Job, sweep_on_ray
+from fathom.lab.on_ray import Assignment, Job, Worker, sweep_on_ray
 from fathom.lab.progress import Progress
-from fathom.lab.records import Written
+from fathom.lab.records import GREEDY, UNLIMITED, Written
 from fathom.lab.store import Store
 from fathom.lab.sweep import SweepOptions, open_sweep
 from fathom.models import open_model
@@ -47,6 +47,39 @@ def kept(directory: Path) -> list[tuple[Any, ...]]:
 
 def _without_times(t: Written) -> tuple[Any, ...]:
     return t.question, t.sample, t.seed, t.answer, t.text, t.score, t.steps, t.finished
+
+
+async def drawn(worker: Worker, assignment: Assignment) -> tuple[list[Written], str]:
+    """All that a worker sends of a question, and what failed."""
+    await worker.begin(assignment)
+    items: list[Written] = []
+    while True:
+        sent = await worker.collect()
+        items += [item for item in sent.items if isinstance(item, Written)]
+        if sent.done:
+            return items, sent.failed
+
+
+async def test_a_worker_draws_what_is_missing_and_no_more() -> None:
+    with Upstream() as server:
+        worker = Worker(Job(f"openai:m@{server.url}", "arithmetic:5", SweepOptions(samples=4)))
+        terms, facts = await worker.prepare()
+        found, failed = await drawn(worker, Assignment(3, {UNLIMITED: frozenset({GREEDY, 0, 2})}))
+        whole, _ = await drawn(worker, Assignment(4, {}))
+        await worker.close()
+    assert (terms.model, facts["unit"], failed) == ("m", "token", "")
+    assert {(t.question, t.sample) for t in found} == {(3, 1), (3, 3)}
+    assert sorted((t.question, t.sample) for t in whole) == [(4, sample) for sample in (GREEDY, 0, 1, 2, 3)]
+
+
+async def test_a_question_that_fails_is_told_with_its_reason() -> None:
+    with Upstream(refused={"model": "no such model"}) as server:
+        worker = Worker(Job(f"openai:m@{server.url}", "arithmetic:2", SweepOptions(samples=2)))
+        await worker.prepare()
+        found, failed = await drawn(worker, Assignment(1, {}))
+        await worker.close()
+    assert found == []
+    assert "no such model" in failed
 
 
 @pytest.mark.slow

@@ -31,10 +31,12 @@ from fathom.models import open_model
 from fathom.reasoner import Reasoner
 from fathom.records import Spent
 
-__all__ = ["Job", "Worker", "sweep_on_ray"]
+__all__ = ["Assignment", "Job", "Worker", "sweep_on_ray"]
 
 PLACE = 120.0
 """Seconds that a sweep waits for the cluster to start any worker at all, the model's loading included."""
+FAREWELL = 5.0
+"""Seconds that workers have to close their models."""
 MOST_LOST = 3
 """Workers that one question may lose before it is left for the next time: it may be what ends them."""
 
@@ -114,6 +116,7 @@ class Worker:
         self._directory = tempfile.TemporaryDirectory(prefix="fathom-")
         self._outbox = Outbox(self._directory.name)
         self._work: asyncio.Task[str] | None = None
+        self._model: Reasoner | None = None
 
     async def prepare(self) -> tuple[Terms, dict[str, Any]]:
         """Open the model and the dataset; say what the sweep is made under, and what is known of the model."""
@@ -133,6 +136,7 @@ class Worker:
         self._work.add_done_callback(lambda task: self._outbox.news.set())
 
     async def _draw(self, number: int) -> str:
+        assert self._model is not None, "the worker was prepared"
         sweeper = Sweeper(self._model, self._dataset, self._outbox, self._sweep, self.job.options)
         try:
             failed = (await sweeper.run([number])).failed
@@ -147,6 +151,16 @@ class Worker:
         done = self._work.done()
         items, charges = self._outbox.empty()
         return Sent(items, charges, done, self._work.result() if done else "")
+
+    async def close(self) -> None:
+        """Give back what the worker holds, the question that it draws included."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait([self._work])
+        if self._model is not None:
+            await self._model.aclose()
+        self._outbox.close()
+        self._directory.cleanup()
 
 
 async def sweep_on_ray(
@@ -177,7 +191,7 @@ async def sweep_on_ray(
             run = _Run(job, dataset, store, sweep, crew, observe)
             return await run.run()
         finally:
-            crew.dismiss()
+            await crew.dismiss()
 
 
 @contextlib.contextmanager
@@ -249,8 +263,15 @@ class _Crew:
             raise UsageError(f"a node of the cluster has another model or engine: {found} there, {terms} here")
         return worker
 
-    def dismiss(self) -> None:
-        for worker in self.all:
+    async def dismiss(self) -> None:
+        """Let them clear up, for a moment; those that are lost or were never placed do not answer."""
+        farewells = [asyncio.ensure_future(worker.close.remote()) for worker in self.all]
+        if farewells:
+            await asyncio.wait(farewells, timeout=FAREWELL)
+        for worker, farewell in zip(self.all, farewells, strict=True):
+            if farewell.done() and not farewell.cancelled():
+                farewell.exception()  # looked at, so that nobody reports it
+            farewell.cancel()
             self.ray.kill(worker)
 
 
