@@ -11,6 +11,8 @@ import torch
 from fathom.errors import InputError
 from fathom.lab.datasets import load_dataset
 from fathom.lab.datasets.puzzles import constraints, read_answer
+from fathom.lab.identity import facts_of
+from fathom.models import open_model
 from fathom.recursive.tasks import open_task
 
 
@@ -33,3 +35,15 @@ def test_constraints_decide_on_puzzles_however_they_are_written(name: str) -> No
 def test_a_task_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InputError, match="task"):
         load_dataset("recursive:none")
+
+
+@pytest.mark.slow
+async def test_a_recursive_model_tells_its_pace() -> None:
+    """By it a sweep's times are computed; the samples' own are those of a crowd."""
+    uri, data = "recursive:queens-8-micro", load_dataset("recursive:queens-8", questions=1)
+    model = await open_model(uri)
+    facts = await facts_of(model, uri, data.questions[0].prompt)
+    await model.aclose()
+    steps = facts["pace"]["step_seconds"]
+    assert facts["unit"] == "supervision step"
+    assert 0 < steps[1] <= steps[64]
