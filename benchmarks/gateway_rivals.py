@@ -58,7 +58,14 @@ def free_port() -> int:
 def its_hub(venv: Path, url: str) -> Iterator[tuple[str, int]]:
     port = free_port()
     with server([str(venv / "bin" / "its-iaas"), "--port", str(port)], port) as (base, pid):
-        said = {"endpoint": url, "api_key": "none", "model": "m", "alg": "self-consistency", "budget": 8}
+        said: dict[str, object] = {
+            "endpoint": url,
+            "api_key": "none",
+            "model": "m",
+            "alg": "self-consistency",
+            "budget": 8,
+        }
+        said["regex_patterns"] = [r"(\d+)"]
         request = urllib.request.Request(
             base.removesuffix("/v1") + "/configure", json.dumps(said).encode(), {"Content-Type": "application/json"}
         )

@@ -137,7 +137,7 @@ class Upstream:
             self.running -= 1
 
     def _choices(self, body: dict[str, Any]) -> list[tuple[list[str], str]]:
-        limit = body.get("max_tokens", body.get("max_completion_tokens"))
+        limit = body.get("max_tokens") or body.get("max_completion_tokens") or sys.maxsize
         drawn = [self.tokens(body, k) for k in range(min(body.get("n", 1), self.many))]
         return [(tokens[:limit], "length" if len(tokens) > limit else "stop") for tokens in drawn]
 
