@@ -181,7 +181,8 @@ class Explorer:
 
     def _first_steps(self, wave: Sequence[Trajectory], noise: Tensor | None) -> Latent:
         """The first step of each: all trajectories of a problem start from z0, so that only what is drawn differs."""
-        firsts = [self._first_step(self._problems[t.problem]) for t in wave]
+        self._prepare_first_steps(wave)
+        firsts = [first for t in wave if (first := self._problems[t.problem].first) is not None]
         mean, log_sigma = (
             torch.cat([first.prior[part] for first in firsts if first.prior is not None]) for part in (0, 1)
         )
@@ -189,10 +190,20 @@ class Explorer:
         drawn = Gaussian(mean, log_sigma).sample(None if noise is None else noise[-1])
         return Latent(proposal + drawn.to(proposal.dtype), torch.cat([first.state.l for first in firsts]))
 
-    def _first_step(self, problem: _Problem) -> Step:
-        if problem.first is None:
-            problem.first = self.model.supervision_step(self.model.start(1), problem.encoded[None])
-        return problem.first
+    def _prepare_first_steps(self, wave: Sequence[Trajectory]) -> None:
+        """What the first steps of each problem of the wave share, of all new problems at once."""
+        numbers = dict.fromkeys(t.problem for t in wave)
+        fresh = [problem for number in numbers if (problem := self._problems[number]).first is None]
+        if not fresh:
+            return
+        encoded = torch.stack([problem.encoded for problem in fresh])
+        state, proposal, prior, _ = self.model.supervision_step(self.model.start(len(fresh)), encoded)
+        assert prior is not None, "only what is drawn from a prior is shared"
+        for row, problem in enumerate(fresh):
+            own = slice(row, row + 1)
+            problem.first = Step(
+                Latent(state.h[own], state.l[own]), proposal[own], Gaussian(prior.mean[own], prior.log_sigma[own])
+            )
 
     @torch.inference_mode()
     def conclude(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
