@@ -52,16 +52,16 @@ def throughput(
 def stopping(
     model: RecursiveModel, task: Task, x: Tensor, depth: int, halt_threshold: float, settling: Settling | None
 ) -> str:
-    """Puzzles per second, accuracy and mean depth of one trajectory an input."""
+    """Puzzles per second and per second of CPU time, accuracy and mean depth of one trajectory an input."""
     explorer = Explorer(model)
     problems = [explorer.pose(board) for board in x]
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     runs = explorer.run(problems, width=1, depth=depth, halt_threshold=halt_threshold, settling=settling)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
     answers = torch.stack([run[0].answer for run in runs if run[0].answer is not None])
     right = wilson(int(task.valid(x, answers).sum()), len(x))
     mean_depth = sum(run[0].depth for run in runs) / len(runs)
-    return f"{len(x) / seconds:.0f} | {right} | {mean_depth:.2f}"
+    return f"{len(x) / seconds:.0f} | {len(x) / cpu:.0f} | {right} | {mean_depth:.2f}"
 
 
 def growth(model: RecursiveModel, x: Tensor, more: int = 3840) -> float:
@@ -80,7 +80,7 @@ def growth(model: RecursiveModel, x: Tensor, more: int = 3840) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 128, 256, 512])
+    parser.add_argument("--widths", type=int, nargs="*", default=[32, 128, 256, 512])
     parser.add_argument("--inputs", type=int, default=256)
     parser.add_argument("--depth", type=int, default=16)
     parser.add_argument(
@@ -100,7 +100,7 @@ def main() -> None:
             best, cpu = throughput(model, x[0], width, dtype, compiled)
             print(f"{name} | {width} | {best:.0f} | {cpu:.0f}", flush=True)
     model = model.float()
-    print(f"\nrule, of at most {options.depth} steps | puzzles/s | right | mean depth")
+    print(f"\nrule, of at most {options.depth} steps | puzzles/s | per second of CPU time | right | mean depth")
     rules = {
         "all steps always": (1.0, None),
         f"halting at {checkpoint.halt_threshold}": (checkpoint.halt_threshold, None),
