@@ -30,6 +30,7 @@ DRAWS = 32
 _ELEMENTS = 1 << 21  # that are worked on at a time
 _Arrived = dict[tuple[bool, bool], Arrivals]
 _PLAYED = 8  # draws of strategies that are played one by one
+_ALIKE = 8  # draws that differ in one sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +64,8 @@ def powers(width: int) -> tuple[int, ...]:
 def default_strategies(pool: Pool) -> list[Strategy]:
     """All that can be scored on this pool: votes, fixed and adaptive with several thresholds, first to finish, best of
     n by the model's own probability and by each judge that was asked."""
-    found: list[Strategy] = [
-        Vote(stop="never"),
-        Vote(stop="never", greedy=True),
-        Vote(wave=1),
-        Vote(wave=1, greedy=True),
-    ]
-    found += [
-        *(Vote(sure=sure) for sure in (0.8, 0.9, 0.95, 0.99)),
-        *(Vote(sure=sure, greedy=True) for sure in (0.8, 0.95)),
-    ]
+    found: list[Strategy] = [Vote(stop="never"), Vote(stop="never", greedy=True), Vote(greedy=True)]
+    found += [Vote(wave=1), *(Vote(sure=sure) for sure in (0.8, 0.9, 0.95, 0.99))]
     found += [First(), First(of=3)]
     if np.isfinite(pool.samples.logprob).all():
         found += [BestOfN(), BestOfN(weighted=True)]
@@ -160,6 +153,7 @@ def _point(pool: Pool, strategy: Strategy, k: int, draws: int, seed: int, arrive
     if k == 1 and isinstance(strategy, Vote):
         return _greedy(pool, name)
     greedy = getattr(sized, "greedy", False)
+    draws = min(draws, _ALIKE) if greedy and k == pool.width else draws
     drawn = _draws(pool.width, k - greedy, draws, seed)
     if greedy:  # it stands behind the samples, and comes first
         drawn = np.insert(drawn, 0, pool.width, axis=1)
