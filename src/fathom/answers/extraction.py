@@ -99,9 +99,12 @@ def _stated(text: str, kind: str | None) -> str | None:
 
 def _marks(text: str) -> Iterator[re.Match[str]]:
     """Where an answer may be announced, from last to first. Plain searches are many times faster than the pattern."""
-    at = {stem: text.rfind(stem) for stem in _STEMS}
-    while (position := at[last := max(at, key=at.__getitem__)]) >= 0:
-        at[last] = text.rfind(last, 0, position)
+    at = {stem: place for stem in _STEMS if (place := text.rfind(stem)) >= 0}
+    while at:
+        last = max(at, key=at.__getitem__)
+        position = at.pop(last)
+        if (before := text.rfind(last, 0, position)) >= 0:
+            at[last] = before
         if mark := _MARK.match(text, position if last == "####" else max(0, position - 1)):
             yield mark
 
