@@ -99,25 +99,31 @@ def _choice(choice: Choice) -> dict[str, Any]:
 
 
 def _show(found: Plan) -> None:
+    """The plan and its runners-up; a column in which all say the same, or nothing, is left out."""
     console = Console()
-    table = Table("", "strategy", "model", "right", "seconds", "tokens", "cost")
-    for name, choice in (("would run", found.choice), *(("runner-up", choice) for choice in found.runners_up)):
-        expected = choice.prediction
-        table.add_row(
-            name,
-            choice.strategy,
-            choice.model,
-            f"{choice.accuracy:.0%} [{choice.interval[0]:.0%}, {choice.interval[1]:.0%}]",
-            "-" if expected.seconds is None else f"{expected.seconds:.2g}" + _middle(expected.seconds_range, ".2g"),
-            f"{expected.tokens:.0f}" + _middle(expected.tokens_range, ".0f"),
-            "-" if expected.dollars is None else f"${expected.dollars:.2g}",
-            style="bold" if choice is found.choice else "dim",
-        )
+    choices = (found.choice, *found.runners_up)
+    columns = {
+        "": ["would run", *("runner-up" for _ in found.runners_up)],
+        "strategy": [choice.strategy for choice in choices],
+        "model": [choice.model for choice in choices],
+        "right": [f"{c.accuracy:.0%} [{c.interval[0]:.0%}, {c.interval[1]:.0%}]" for c in choices],
+        "seconds": [_told(c.prediction.seconds, c.prediction.seconds_range, ".2g") for c in choices],
+        "tokens": [_told(c.prediction.tokens, c.prediction.tokens_range, ".0f") for c in choices],
+        "cost": ["" if c.prediction.dollars is None else f"${c.prediction.dollars:.2g}" for c in choices],
+    }
+    if len(set(columns["model"])) == 1:
+        del columns["model"]
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    table = Table(*columns)
+    for row, cells in enumerate(zip(*columns.values(), strict=True)):
+        table.add_row(*cells, style="dim" if row else "bold")
     console.print(table)
     for note in found.notes:
         console.print(note, style="yellow", markup=False, highlight=False)
 
 
-def _middle(found: tuple[float, float] | None, form: str) -> str:
-    """Where eight runs of ten are expected to lie."""
-    return "" if found is None else f" [{found[0]:{form}}, {found[1]:{form}}]"
+def _told(expected: float | None, middle: tuple[float, float] | None, form: str) -> str:
+    """What is expected, and where eight runs of ten are to lie."""
+    if expected is None:
+        return ""
+    return f"{expected:{form}}" + ("" if middle is None else f" [{middle[0]:{form}}, {middle[1]:{form}}]")
