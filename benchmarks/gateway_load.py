@@ -82,10 +82,13 @@ def exchange(url: str, clients: int, bodies: Sequence[Mapping[str, object]]) -> 
         connection.sendall(f"{head}{len(data)}\r\n\r\n".encode() + data)
         return time.perf_counter()
 
-    connections = [socket.create_connection((where.hostname, where.port)) for _ in range(min(clients, len(bodies)))]
-    for connection in connections:
+    def connect() -> None:
+        connection = socket.create_connection((where.hostname, where.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(connection, selectors.EVENT_READ, [bytearray(), send(connection)])
+
+    for _ in range(min(clients, len(bodies))):
+        connect()
     while len(seen) < len(bodies):
         for key, _ in selector.select():
             connection, state = key.fileobj, key.data
@@ -96,11 +99,14 @@ def exchange(url: str, clients: int, bodies: Sequence[Mapping[str, object]]) -> 
             if not _whole(state[0]):
                 continue
             seen.append((time.perf_counter() - state[1], int(state[0].split(b" ", 2)[1])))
-            state[0] = bytearray()
-            if waiting:
-                state[1] = send(connection)
-    for connection in connections:
-        connection.close()
+            if b"\r\nconnection: close" in bytes(state[0]).lower() or not waiting:
+                selector.unregister(connection)
+                connection.close()
+                if waiting:
+                    connect()
+            else:
+                state[0], state[1] = bytearray(), send(connection)
+    selector.close()
     return seen
 
 
