@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Self
+from collections.abc import Awaitable, Callable
 
 from fathom.errors import UpstreamError
-from fathom.language.engines.base import Engine, EngineTraits, Finish, Generation, Pace, Piece, Prompt, Request
+from fathom.language.engines.base import Engine, Finish, Generation, Piece, Request
+from fathom.language.engines.wrapped import WrappedEngine, WrappedGeneration
 from fathom.serve.refusal import Refused
 
 __all__ = ["Breaker", "GuardedEngine"]
@@ -95,29 +95,18 @@ class Breaker:
             self.absent = False
 
 
-class _Guarded:
+class _Guarded(WrappedGeneration):
     """A generation whose first end, or failure, is told to the breaker."""
 
     def __init__(self, generation: Generation, breaker: Breaker, deadline: float | None) -> None:
-        self._generation = generation
+        super().__init__(generation)
         self._breaker = breaker
         self._deadline = deadline
         self._told = False
 
-    async def __aenter__(self) -> Self:
-        await self._generation.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._generation.__aexit__(*exc)
-
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        async for piece in self._generation:
-            if piece.finish is not None and not self._told:
-                self._tell(piece)
-            yield piece
-
-    def _tell(self, piece: Piece) -> None:
+    def see(self, piece: Piece) -> None:
+        if piece.finish is None or self._told:
+            return
         error = piece.error
         if piece.finish in (Finish.STOP, Finish.LENGTH):
             self._told = True
@@ -131,32 +120,13 @@ class _Guarded:
         """Whether the request's own deadline, and not the upstream, ended it."""
         return self._deadline is not None and time.monotonic() > self._deadline - CLOSE
 
-    def cancel(self, index: int) -> None:
-        self._generation.cancel(index)
 
-
-class GuardedEngine:
+class GuardedEngine(WrappedEngine):
     """An engine whose replies are told to a breaker."""
 
     def __init__(self, engine: Engine, breaker: Breaker) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._breaker = breaker
-
-    @property
-    def traits(self) -> EngineTraits:
-        return self._engine.traits
 
     def generate(self, request: Request) -> Generation:
         return _Guarded(self._engine.generate(request), self._breaker, request.deadline)
-
-    async def count(self, prompt: Prompt) -> int | None:
-        return await self._engine.count(prompt)
-
-    async def pace(self) -> Pace | None:
-        return await self._engine.pace()
-
-    async def warm(self, prompt: Prompt) -> None:
-        await self._engine.warm(prompt)
-
-    async def aclose(self) -> None:
-        await self._engine.aclose()

@@ -8,16 +8,16 @@ is known whose it is.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Self
 
 import msgspec
 from aiohttp import web
 
 from fathom.budget import Meter
-from fathom.language.engines.base import Engine, EngineTraits, Generation, Pace, Piece, Prompt, Request
+from fathom.language.engines.base import Engine, Generation, Piece, Request
+from fathom.language.engines.wrapped import WrappedEngine, WrappedGeneration
 from fathom.language.model import LanguageModel
 from fathom.reasoner import Reasoner
 from fathom.records import Candidate, Result, Trajectory
@@ -76,56 +76,31 @@ class End(msgspec.Struct, tag="end"):
     fathom: Report
 
 
-class _Overheard:
+class _Overheard(WrappedGeneration):
     """A generation whose pieces are heard by another as well."""
 
     def __init__(self, generation: Generation, first: int, hear: Hear) -> None:
-        self._generation = generation
+        super().__init__(generation)
         self._first = first
         self._hear = hear
 
-    async def __aenter__(self) -> Self:
-        await self._generation.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._generation.__aexit__(*exc)
-
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        async for piece in self._generation:
-            self._hear(self._first + piece.index, piece.reasoning + piece.text)
-            yield piece
-
-    def cancel(self, index: int) -> None:
-        self._generation.cancel(index)
+    def see(self, piece: Piece) -> None:
+        self._hear(self._first + piece.index, piece.reasoning + piece.text)
 
 
-class OverheardEngine:
+class OverheardEngine(WrappedEngine):
     """An engine that tells ``hear`` what every trajectory says. ``seed`` is the run's: that of trajectory 0."""
 
     def __init__(self, engine: Engine, seed: int, hear: Hear) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._seed = seed
         self._hear = hear
-
-    @property
-    def traits(self) -> EngineTraits:
-        return self._engine.traits
 
     def generate(self, request: Request) -> Generation:
         generation = self._engine.generate(replace(request, stream=True))
         if request.seed is None:
             return generation
         return _Overheard(generation, request.seed - self._seed, self._hear)
-
-    async def count(self, prompt: Prompt) -> int | None:
-        return await self._engine.count(prompt)
-
-    async def pace(self) -> Pace | None:
-        return await self._engine.pace()
-
-    async def warm(self, prompt: Prompt) -> None:
-        await self._engine.warm(prompt)
 
     async def aclose(self) -> None:
         """Nothing: the engine itself belongs to the gateway."""

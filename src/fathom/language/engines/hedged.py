@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from fathom.language.engines.base import Engine, EngineTraits, Finish, Generation, Pace, Piece, Prompt, Request
+from fathom.language.engines.base import Engine, Finish, Generation, Piece, Request
+from fathom.language.engines.wrapped import WrappedEngine
 
 __all__ = ["HedgedEngine"]
 
@@ -47,19 +48,15 @@ class _Beginnings:
         return self._late
 
 
-class HedgedEngine:
+class HedgedEngine(WrappedEngine):
     """An engine of a server whose stragglers are asked for twice; ``share`` of the requests at most, 0 is none."""
 
     def __init__(self, engine: Engine, share: float = 0.05) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._share = share
         self._allowed = 1.0 if share else 0.0
         self._whole, self._streamed = _Beginnings(), _Beginnings()
         self.hedged = 0  # requests so far
-
-    @property
-    def traits(self) -> EngineTraits:
-        return self._engine.traits
 
     def generate(self, request: Request) -> Generation:
         self._allowed = min(SAVED, self._allowed + self._share)
@@ -79,18 +76,6 @@ class HedgedEngine:
         self._allowed -= 1.0
         self.hedged += 1
         return True
-
-    async def count(self, prompt: Prompt) -> int | None:
-        return await self._engine.count(prompt)
-
-    async def pace(self) -> Pace | None:
-        return await self._engine.pace()
-
-    async def warm(self, prompt: Prompt) -> None:
-        await self._engine.warm(prompt)
-
-    async def aclose(self) -> None:
-        await self._engine.aclose()
 
 
 @dataclass(eq=False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Self
 
 from fathom import tracing
-from fathom.language.engines.base import Engine, EngineTraits, Finish, Generation, Pace, Piece, Prompt, Request
+from fathom.language.engines.base import Engine, Finish, Generation, Piece, Request
+from fathom.language.engines.wrapped import WrappedEngine, WrappedGeneration
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -17,32 +17,16 @@ __all__ = ["TracedEngine"]
 FINISHES = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cancelled", Finish.FAILED: "error"}
 
 
-class TracedEngine:
+class TracedEngine(WrappedEngine):
     """An engine under tracing (`fathom.tracing`); ``provider`` is what its spans call the one who runs the model."""
 
     def __init__(self, engine: Engine, provider: str) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._provider = provider
-
-    @property
-    def traits(self) -> EngineTraits:
-        return self._engine.traits
 
     def generate(self, request: Request) -> Generation:
         generation = self._engine.generate(request)
         return _Traced(generation, request, self._provider, self.traits.model) if tracing.active() else generation
-
-    async def count(self, prompt: Prompt) -> int | None:
-        return await self._engine.count(prompt)
-
-    async def pace(self) -> Pace | None:
-        return await self._engine.pace()
-
-    async def warm(self, prompt: Prompt) -> None:
-        await self._engine.warm(prompt)
-
-    async def aclose(self) -> None:
-        await self._engine.aclose()
 
 
 class _Sample:
@@ -73,18 +57,18 @@ class _Sample:
         )
 
 
-class _Traced:
-    """See `fathom.language.engines.base.Generation`."""
+class _Traced(WrappedGeneration):
+    """A generation with a span for each choice."""
 
     def __init__(self, generation: Generation, request: Request, provider: str, model: str) -> None:
-        self._generation = generation
+        super().__init__(generation)
         self._request = request
         self._provider = provider
         self._model = model
         self._samples: dict[int, _Sample] = {}
 
     async def __aenter__(self) -> Self:
-        await self._generation.__aenter__()
+        await super().__aenter__()
         request, sampling = self._request, self._request.sampling
         for index in range(request.n):
             span = tracing.begin(
@@ -106,16 +90,11 @@ class _Traced:
         for sample in self._samples.values():
             sample.end(Finish.CANCELLED, None)
         self._samples.clear()
-        await self._generation.__aexit__(*exc)
+        await super().__aexit__(*exc)
 
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        async for piece in self._generation:
-            sample = self._samples.get(piece.index)
-            if sample is not None:
-                sample.add(piece)
-                if piece.finish is not None:
-                    self._samples.pop(piece.index).end(piece.finish, piece.error)
-            yield piece
-
-    def cancel(self, index: int) -> None:
-        self._generation.cancel(index)
+    def see(self, piece: Piece) -> None:
+        sample = self._samples.get(piece.index)
+        if sample is not None:
+            sample.add(piece)
+            if piece.finish is not None:
+                self._samples.pop(piece.index).end(piece.finish, piece.error)
