@@ -55,7 +55,8 @@ class Timing:
         self.pace = pace
         self.habits = habits
         self.unread = unread
-        self._depths: list[int] = []
+        self._finished = 0  # chains of this question that came to their own end
+        self._total = 0  # their tokens
         self._log = 0.0  # the sum of their logarithms
         self._share = 0.0  # what this question counts for among all
 
@@ -65,19 +66,20 @@ class Timing:
         However many there are on one question, their mean counts as one observation of how long questions take.
         """
         habits, log = self.habits, math.log(max(1, tokens))
-        if not self._depths:
+        if not self._finished:
             habits.questions += 1
             habits.apart += LEARNING / 2 * ((log - habits.log_depth) ** 2 - habits.apart)
             before, mean_log = habits.depth, habits.log_depth
             self._share = _weight(habits.questions, LEARNING / 2)
         else:
-            before, mean_log = self.usual_depth, self._log / len(self._depths)
-            off = (log - mean_log) ** 2 * len(self._depths) / (len(self._depths) + 1)
+            before, mean_log = self.usual_depth, self._log / self._finished
+            off = (log - mean_log) ** 2 * self._finished / (self._finished + 1)
             habits.within += LEARNING / 2 * (off - habits.within)
-        self._depths.append(tokens)
+        self._finished += 1
+        self._total += tokens
         self._log += log
         habits.depth += self._share * (self.usual_depth - before)
-        habits.log_depth += self._share * (self._log / len(self._depths) - mean_log)
+        habits.log_depth += self._share * (self._log / self._finished - mean_log)
 
     def concluded(self, tokens: int, seconds: float) -> None:
         """A conclusion took so many tokens and so long."""
@@ -104,7 +106,7 @@ class Timing:
     @property
     def usual_depth(self) -> float:
         """Tokens of a chain of thought: as on this question so far, else as on others."""
-        return sum(self._depths) / len(self._depths) if self._depths else self.habits.depth
+        return self._total / self._finished if self._finished else self.habits.depth
 
     def room(self, meter: Meter) -> int:
         """As many as run well together, and still finish a chain of usual length in the time that is left.
@@ -121,7 +123,7 @@ class Timing:
             if self.reserve(width).seconds + depth * self.step(self.pace, width) <= left:
                 return width
         hopeless = self.reserve(1).seconds + 0.5 * depth * self.step(self.pace, 1) > left
-        return 0 if self._depths and hopeless else 1
+        return 0 if self._finished and hopeless else 1
 
     def depth(self, meter: Meter, width: int) -> float:
         """How deep so many trajectories can become before they have to be concluded; may be infinite."""
