@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fathom.budget import Budget, Meter, parse_duration, parse_size
+from fathom.budget import Budget, Meter
 from fathom.errors import LimitError
 from fathom.language.engines.base import Price
 from fathom.records import StopReason
+from fathom.units import parse_duration, parse_size
 
 
 class Clock:

@@ -9,7 +9,6 @@ charges its parents too, so a part of a run can be held to a part of the budget,
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,52 +17,9 @@ from typing import Protocol
 
 from fathom.errors import LimitError
 from fathom.records import Spent, StopReason
+from fathom.units import parse_duration, parse_size
 
-__all__ = ["Budget", "Lease", "Meter", "parse_duration", "parse_size"]
-
-_DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|min|m|h)\s*", re.IGNORECASE)
-_SIZE_UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
-_SIZE_UNITS |= {"tb": 10**12, "t": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)", re.IGNORECASE)
-
-
-def parse_duration(text: str | float) -> float:
-    """Seconds, from a number of seconds or from text as people write it: ``150ms``, ``2s``, ``1m30s``, ``1h``, ``2``.
-
-    Raises LimitError on anything else.
-    """
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    stripped = str(text).strip()
-    try:
-        return float(stripped)
-    except ValueError:
-        pass
-    total, end = 0.0, 0
-    for match in _DURATION.finditer(stripped):
-        if match.start() != end:
-            break
-        total += float(match[1]) * _DURATION_UNITS[match[2].lower()]
-        end = match.end()
-    if end == 0 or end != len(stripped):
-        raise LimitError("seconds", f"cannot read {text!r} as a duration; write it like 150ms, 2s, 1m30s or 1h")
-    return total
-
-
-def parse_size(text: str | float) -> int:
-    """Bytes, from a number or from text: ``512MB`` (powers of 1000), ``2GiB`` (powers of 1024), ``64k``.
-
-    Raises LimitError on anything else.
-    """
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        if not math.isfinite(text):
-            raise LimitError("memory_bytes", f"memory_bytes must be a finite number of bytes, not {text!r}")
-        return int(text)
-    match = _SIZE.fullmatch(str(text).strip())
-    if match is None or match[2].lower() not in _SIZE_UNITS:
-        raise LimitError("memory_bytes", f"cannot read {text!r} as a size; write it like 512MB, 2GiB or 64k")
-    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+__all__ = ["Budget", "Lease", "Meter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

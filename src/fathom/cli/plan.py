@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fathom.budget import Budget, parse_duration
+from fathom.budget import Budget
 from fathom.cli.live import download_progress
 from fathom.cli.output import to_json
 from fathom.judges.registry import make_judge
 from fathom.models import open_model
+from fathom.units import parse_duration
 
 if TYPE_CHECKING:
     from fathom.planning.plan import Choice, Plan

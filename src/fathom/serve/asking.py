@@ -17,7 +17,7 @@ import msgspec
 
 from fathom.answers import Schema
 from fathom.api import strategy_of
-from fathom.budget import Budget, parse_duration
+from fathom.budget import Budget
 from fathom.errors import LimitError
 from fathom.language.engines.base import Sampling
 from fathom.language.model import LanguageModel
@@ -30,6 +30,7 @@ from fathom.serve.permit import permit_judge, permit_strategy
 from fathom.serve.refusal import Refused
 from fathom.serve.wanted import check_able, check_strategy, messages_of, sampling_wanted, schema_of, tools_of, wanted
 from fathom.serve.wire import ChatRequest, Effort, FathomOptions
+from fathom.units import parse_duration
 
 __all__ = ["Ask", "ask_of", "options_of", "overlaid"]
 

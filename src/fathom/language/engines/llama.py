@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.budget import parse_size
 from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
 from fathom.language.draft_control import DraftControl, Shape
 from fathom.language.drafting import Lookup, Questions, check_draft
@@ -36,6 +35,7 @@ from fathom.language.engines.llama_store import PromptStore, fingerprint
 from fathom.language.engines.llama_worker import Worker
 from fathom.language.engines.pace import Measurement, kept, machine
 from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
+from fathom.units import parse_size
 
 __all__ = ["CONTEXT", "WIDTH", "LlamaEngine"]
 
