@@ -146,6 +146,24 @@ def test_a_finished_run_ends_again_at_once_with_the_same_checkpoint(tmp_path: Pa
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == first
 
 
+@pytest.mark.parametrize("after", [1, None])
+def test_a_run_is_lengthened_to_what_it_would_have_been_at_once(tmp_path: Path, after: int | None) -> None:
+    task, constant = Queens(6), {"validate_every": 2, "head_steps": 24, "decay_from": 1.0, "warmup": 1}
+    whole = train(task, *tiny(steps=6, **constant), tmp_path / "whole")
+    if after is None:
+        train(task, *tiny(steps=4, **constant), tmp_path / "longer")
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(task, *tiny(steps=4, **constant), tmp_path / "longer", stop=_Stops(after))
+    longer = train(task, *tiny(steps=6, **constant), tmp_path / "longer")
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, longer.model.state_dict()[name]), name
+    at = 4 if after is None else after + 1
+    assert longer.metrics == {**whole.metrics, "lengthened": [(at, 4)]}
+    with pytest.raises(InputError, match="steps 6 instead of 5"):
+        train(task, *tiny(steps=5, **constant), tmp_path / "longer")
+
+
 def test_a_folder_with_a_run_of_other_settings_is_refused_by_their_names(tmp_path: Path) -> None:
     model, training = tiny(steps=1)
     train(Queens(6), model, training, tmp_path)

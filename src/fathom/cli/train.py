@@ -72,7 +72,8 @@ def train(
     """Train a recursive model on a constraint problem.
 
     A run may be killed at any moment and loses less than a minute: the same command with --resume goes on with it, and
-    on a CPU ends with the same bits. Under torchrun the batch is divided among the processes.
+    on a CPU ends with the same bits. With more --steps it is lengthened, ended or not. Under torchrun the batch is
+    divided among the processes.
 
     [bold]Examples[/bold]
 

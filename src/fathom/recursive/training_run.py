@@ -67,9 +67,18 @@ class RunSettings:
         del training["save_every"]
         return {"task": self.task, "compiled": self.compiled, **asdict(self.model), **training}
 
+    def lengthens(self, found: Mapping[str, Any]) -> bool:
+        """Whether these settings say more steps than ``found``."""
+        return "steps" in found and self.training.steps > found["steps"]
+
     def require(self, found: Mapping[str, Any], out: Path) -> None:
-        """Raise ``InputError`` that names the differences where ``found``, in ``out``, says something else."""
+        """Raise ``InputError`` that names the differences where ``found``, in ``out``, says something else.
+
+        More steps than ``found`` says are no difference: they lengthen the run.
+        """
         wanted = self.said()
+        if self.lengthens(found):
+            found = {**found, "steps": wanted["steps"]}
         differences = [
             f"{name} {found.get(name)} instead of {wanted.get(name)}"
             for name in sorted(wanted.keys() | found.keys())
@@ -134,10 +143,12 @@ def train(
     """Train, or go on training, in the folder ``out``, and return the finished checkpoint, also at ``out /
     "checkpoint.safetensors"``.
 
-    A run that was killed goes on from the last training state, at most ``config.save_every`` seconds old. Under
-    ``torchrun`` the batch is divided among the processes. As soon as ``stop`` says so, the state is saved and
-    ``KeyboardInterrupt`` raised. Raises ``InputError`` where the folder holds a run of other settings or a damaged
-    state, and ``UsageError`` where another process is training in it.
+    A run that was killed goes on from the last training state, at most ``config.save_every`` seconds old. One that is
+    resumed with more ``config.steps`` than it had is lengthened, ended or not: the learning rate takes the course of
+    the new number from there on, the heads are fitted anew, and the checkpoint's metrics say so (``lengthened``: at
+    which step, from how many). Under ``torchrun`` the batch is divided among the processes. As soon as ``stop`` says
+    so, the state is saved and ``KeyboardInterrupt`` raised. Raises ``InputError`` where the folder holds a run of other
+    settings or a damaged state, and ``UsageError`` where another process is training in it.
     """
     world = World.from_environment()
     try:
@@ -164,6 +175,8 @@ class _Run:
         )
         self.fitting = HeadFitting(self.trainer.best, task, settings.training, device)
         self.file = _state_file(out, world.rank)
+        self.lengthened: list[tuple[int, int]] = []
+        """The steps at which the run was lengthened, and how many it was to have until then."""
         self.validated: Mapping[str, float] | None = None
         self.saved = time.monotonic()
 
@@ -174,9 +187,15 @@ class _Run:
         else:
             state = _read(self.file, self.device)
             self.settings.require(state["settings"], self.out)
+            longer = self.settings.lengthens(state["settings"])
             try:
                 self.trainer.load_state_dict(state["trainer"])
-                self.fitting.load_state_dict(state["heads"])
+                self.lengthened = [(at, of) for at, of in state.get("lengthened", [])]
+                if longer:
+                    self.lengthened.append((self.trainer.step, state["settings"]["steps"]))
+                    self.trainer.best.heads.load_state_dict(self.trainer.average.heads.state_dict())
+                else:
+                    self.fitting.load_state_dict(state["heads"])
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise InputError(f"{self.file} is damaged ({error}). Remove it to start over.") from error
         at = self.trainer.step + self.fitting.updates
@@ -221,6 +240,7 @@ class _Run:
             "settings": self.settings.said(),
             "trainer": self.trainer.state_dict(),
             "heads": self.fitting.state_dict(),
+            "lengthened": self.lengthened,
         }
         save_state(state, self.file)
         if self.world.rank == 0:
@@ -231,7 +251,12 @@ class _Run:
     def finish(self) -> Checkpoint:
         """Calibrate, measure and save the best weights."""
         task, config, best = self.task, self.settings.training, self.trainer.best
-        metrics = {**validate(best, task, config, self.device), **calibrate(best, task, config, self.device)}
+        metrics: dict[str, Any] = {
+            **validate(best, task, config, self.device),
+            **calibrate(best, task, config, self.device),
+        }
+        if self.lengthened:
+            metrics["lengthened"] = self.lengthened
         checkpoint = Checkpoint(task.name, best.eval(), config, self.trainer.step, metrics)
         if self.world.rank == 0:
             save_checkpoint(checkpoint, self.out / CHECKPOINT)
