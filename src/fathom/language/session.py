@@ -40,6 +40,7 @@ from fathom.records import Message, ToolCall, Tools, Trajectory
 __all__ = ["LanguageSession"]
 
 LEAST_DEPTH = 8
+_NOTHING = Trajectory(-1)  # before the first token
 GO_ON = "\nWait"
 STEP = "\n\n"  # what separates the steps of a chain of thought
 
@@ -266,31 +267,32 @@ class LanguageSession:
         return answer, *self.form.meaning(answer)
 
     async def _grown(self, id: int, expansion: Expansion, start: _State, choice: Choice, lease: Lease) -> Trajectory:
-        parent = expansion.parent
+        before = expansion.parent or _NOTHING
         spans = (*start.spans, choice.span)
-        text = "".join(span.text for span in spans)
+        text = "".join([span.text for span in spans])
+        depth = before.depth + choice.tokens
         finished = choice.finish is Finish.STOP
         if finished and expansion.to_step and self._goes_on(choice, text):
             finished = False
             spans, text = (*spans, Span(STEP)), text + STEP
         if finished:
-            self.timing.finished((parent.depth if parent else 0) + choice.tokens)
+            self.timing.finished(depth)
         calls = choice.tool_calls if finished and choice.calls else ()
         answer, key, parsed = await self._read(text, calls) if finished else (None, "", True)
         return Trajectory(
             id,
-            parent=expansion.parent.id if expansion.parent and expansion.parent.id != id else None,
-            depth=(parent.depth if parent else 0) + choice.tokens,
+            parent=before.id if before is not _NOTHING and before.id != id else None,
+            depth=depth,
             text=text,
             answer=answer,
             key=key,
             parsed=parsed,
             finished=finished,
             reason=self._reason(choice, finished),
-            logprobs=(*(parent.logprobs if parent else ()), *choice.logprobs),
-            top_logprobs=(*(parent.top_logprobs if parent else ()), *choice.top_logprobs),
-            spelled=(*(parent.spelled if parent else ()), *choice.spelled),
-            likeliest=(*(parent.likeliest if parent else ()), *choice.likeliest),
+            logprobs=(*before.logprobs, *choice.logprobs),
+            top_logprobs=(*before.top_logprobs, *choice.top_logprobs),
+            spelled=(*before.spelled, *choice.spelled),
+            likeliest=(*before.likeliest, *choice.likeliest),
             tool_calls=calls,
             error=choice.error,
             state=_State(spans, lease, start.revises, greedy=expansion.greedy),
