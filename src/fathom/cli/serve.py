@@ -44,7 +44,8 @@ def serve(
         print(f"{lines}\n# The key itself, which is kept nowhere:\n# {key}")
         return
     from fathom.serve.config import Config, ModelEntry, check, read_config
-    from fathom.serve.server import Server, event_loop
+    from fathom.serve.listening import event_loop
+    from fathom.serve.server import Server
 
     settings = read_config(config) if config is not None else Config()
     if model:

@@ -6,6 +6,7 @@ aiohttp's low-level server is used without its router and middlewares: a table o
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -15,13 +16,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from fathom import tracing
 from fathom.errors import FathomError
 from fathom.serve import chat, playground, responses, watching
 from fathom.serve.config import Config
 from fathom.serve.gateway import Gateway
+from fathom.serve.listening import BACKLOG, Listener, bound, doors
 from fathom.serve.metrics import CONTENT_TYPE
 from fathom.serve.models import open_served
 from fathom.serve.openapi import document
@@ -30,7 +31,7 @@ from fathom.serve.replies import ARRIVED, ID, json_reply, new_id, refusal_reply
 from fathom.serve.shared import Allowances, Share
 from fathom.serve.wire import ModelList
 
-__all__ = ["Server", "event_loop"]
+__all__ = ["Server"]
 
 LOG = logging.getLogger("fathom.serve")
 
@@ -85,32 +86,6 @@ ROUTES: dict[str, dict[str, Handler]] = {
 }
 
 
-def event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed: a quarter less CPU a request."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-class _Connection(RequestHandler):
-    """aiohttp's protocol, which notes when it last read something: before a handler runs, others have their turn."""
-
-    __slots__ = ("heard",)
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = time.monotonic()
-        super().data_received(data)
-
-
-class _Listener(web.Server):
-    """aiohttp's server, with connections that note the time."""
-
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
 class Server:
     """A gateway on a socket: ``async with Server(config) as server: …``; ``server.url`` is where it is.
 
@@ -148,7 +123,7 @@ class Server:
             allowances = Allowances(self.share)
             self._stack.callback(allowances.close)
         self.gateway = Gateway(config, models, allowances)
-        handler = _Listener(
+        handler = Listener(
             self._handle,
             request_factory=self._request,
             access_log=None,
@@ -158,8 +133,8 @@ class Server:
         self._runner = web.ServerRunner(handler, handle_signals=False, shutdown_timeout=config.limits.drain)
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)
-        site = web.TCPSite(self._runner, config.host, config.port, backlog=1024, reuse_port=self.share is not None)
-        await site.start()
+        for door in doors(bound(config, shared=self.share is not None)):
+            await web.SockSite(self._runner, door, backlog=BACKLOG).start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -233,7 +208,9 @@ class Server:
         self._hosts.add(name)
 
     async def serve(self) -> None:
-        """Until SIGTERM or SIGINT; what runs then is given time to end."""
+        """Until SIGTERM or SIGINT; what runs then is given time to end. The process is taken for this server's own."""
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through it for garbage would hold up everybody for 0.1 s at a time
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)

@@ -26,6 +26,7 @@ import msgspec
 
 from fathom.errors import EngineError, FathomError, UsageError
 from fathom.serve.config import Config, Limits
+from fathom.serve.listening import bound, event_loop
 from fathom.serve.shared import Share
 
 __all__ = ["serve_by_workers"]
@@ -57,25 +58,12 @@ def serve_by_workers(config: Config, announce: Callable[[str], None]) -> None:
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise UsageError("several workers need a system that can share a port; serve with one worker here")
-    with tempfile.TemporaryDirectory(prefix="fathom-serve-") as name, _reserved(config) as held:
+    # The port is held, without listening, so that the workers know which it is and nobody else takes it.
+    with tempfile.TemporaryDirectory(prefix="fathom-serve-") as name, bound(config, shared=True) as held:
         os.environ[METRICS] = name
         port = held.getsockname()[1]
         each = msgspec.structs.replace(config, port=port, limits=_shared_out(config))
         Supervisor(each, Share(Path(name), config.workers), config.limits.drain).run(announce)
-
-
-def _reserved(config: Config) -> socket.socket:
-    """The port, held without listening, so that the workers know which it is and nobody else takes it."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    held = socket.socket(family, socket.SOCK_STREAM)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        held.bind((config.host, config.port))
-    except OSError as error:
-        held.close()
-        raise UsageError(f"cannot listen at {config.host}:{config.port}: {error.strerror}") from None
-    return held
 
 
 def _shared_out(config: Config) -> Limits:
@@ -161,7 +149,7 @@ class Supervisor:
 
 def _work(config: Config, share: Share, telling: Connection) -> None:
     """A worker's whole life."""
-    from fathom.serve.server import Server, event_loop
+    from fathom.serve.server import Server
 
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s")
     logging.getLogger("fathom.serve").setLevel(logging.INFO if config.log else logging.WARNING)
