@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fathom.errors import UsageError
 from fathom.language.draft_control import DraftControl, Shape
-from fathom.language.drafting import Line, Lookahead, Lookup, Ngrams, Questions, check_draft
+from fathom.language.drafting import Line, Lookahead, Lookup, Ngrams, Questions
 
 TEXT = st.lists(st.integers(0, 6), max_size=60)
 
@@ -87,7 +86,7 @@ def test_drafts_that_are_only_compared_teach_what_to_expect() -> None:
     words = [random.randrange(10**6) for _ in range(25)] * 4
     control = DraftControl(cost=lambda rows: 1 + 0.01 * rows)
     line = Line(Lookup(Ngrams(), words[:2]))
-    ahead = Lookahead(control)
+    ahead = Lookahead(control, time.perf_counter)
     drafted = accepted = 0
     at = 2
     while at < len(words):
@@ -103,15 +102,10 @@ def test_drafts_that_are_only_compared_teach_what_to_expect() -> None:
 
 def test_lines_in_step_get_drafts_of_one_length() -> None:
     words = [random.randrange(10**6) for _ in range(30)]
-    ahead = Lookahead(DraftControl(fixed=Shape(6)))
+    ahead = Lookahead(DraftControl(fixed=Shape(6)), time.perf_counter)
     lines = [Line(Lookup(Ngrams(), [*words, *words[:at]])) for at in (3, 26)]
     drafts = ahead.draft(lines, 10)
     assert [len(draft) for draft in drafts] == [4, 4] or [len(draft) for draft in drafts] == [6, 6]
     assert ahead.settle(lines, [[*drafts[0].tokens[:2], -1], [*drafts[1].tokens[:3]]], 0.1) == [2, 3]
     lines.append(Line(Lookup(Ngrams(), [1, 2, 3])))
     assert [len(draft) for draft in ahead.draft(lines, 10)] == [0, 0, 0]
-
-
-def test_an_unknown_way_of_drafting_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"auto, lookup, siblings, off.*'magic'"):
-        check_draft("magic")

@@ -4,7 +4,8 @@ Verifying r tokens in one pass costs about one step where a model waits for memo
 it waits for arithmetic (a CPU, many texts). The control measures the cost of a pass against the rows in it, in units of
 a plain step, and how likely drafted tokens are accepted, and takes the shape with the most tokens for its cost. What
 it may lose by trying is on an account: a small allowance while it warms up, a fiftieth of the time after that, and
-what speculation itself has gained. When the account is empty, decoding is plain.
+what speculation itself has gained. When the account is empty, decoding is plain. A drafter that is a model has to read
+what was written without it before it can draft again: that toll is weighed and paid from the same account.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _FORGET = 128  # steps after which what was learned counts half
 _PLAIN = 32  # steps after which a plain one is measured again
 _SAMPLES = 9
 _PROVEN = 4  # trials
+_READING = 0.25  # steps that reading a token is believed to cost
 
 
 class _Survival:
@@ -95,10 +97,15 @@ class _Survival:
 
 
 class _Costs:
-    """Seconds of passes at one width, by the rows for each text."""
+    """Seconds of passes at one width, by the rows for each text, with what drafting them took.
 
-    def __init__(self, prior: Callable[[int], float] | None) -> None:
+    Before it was measured, drafting a token for each text is taken to cost ``drafting`` plain steps, and reading one
+    ``reading``.
+    """
+
+    def __init__(self, prior: Callable[[int], float] | None, drafting: float, reading: float) -> None:
         self.prior = prior
+        self.drafting, self.reading = drafting, reading
         self._plain: deque[float] = deque(maxlen=_SAMPLES)
         self._known: dict[int, deque[float]] = {}
 
@@ -126,12 +133,13 @@ class _Costs:
         if rows in self._known:
             return statistics.median(self._known[rows])
         if self.prior is not None:
-            return self.prior(rows)
+            return self.prior(rows) + self.drafting * (rows - 1)
         points = sorted({1: 1.0, **{r: statistics.median(samples) for r, samples in self._known.items()}}.items())
         for (low, less), (high, more) in itertools.pairwise(points):
             if low < rows < high:
                 return less + (more - less) * (rows - low) / (high - low)
-        return points[-1][1]
+        most, cost = points[-1]
+        return cost + self.drafting * (rows - most)
 
     def known(self, rows: int) -> bool:
         """Whether the cost was measured, here or before."""
@@ -141,7 +149,14 @@ class _Costs:
         """What it may cost: the most that was seen, else as much as that many steps."""
         if rows in self._known:
             return max(self._known[rows])
-        return 1.25 * self.prior(rows) if self.prior is not None else float(rows)
+        return (1.25 * self.prior(rows) if self.prior is not None else float(rows)) + self.drafting * (rows - 1)
+
+    def took(self, tokens: int, seconds: float) -> float:
+        """Plain steps that reading so many tokens took; what it will take is learned from it."""
+        if self.plain is None:
+            return 0.0
+        self.reading += 0.5 * (seconds / self.plain / tokens - self.reading)
+        return seconds / self.plain
 
 
 class DraftControl:
@@ -149,7 +164,9 @@ class DraftControl:
 
     ``shapes`` are those that the engine can verify in one pass. ``cost(n)`` is the cost of n rows in one pass, in any
     unit, where it was measured before (``expect`` tells it later). ``guess`` is the share of drafted tokens that is
-    believed to be accepted until some were. ``fixed`` takes that shape always: no control, for comparisons.
+    believed to be accepted until some were, and ``drafting`` what drafting one is believed to cost, in steps of the
+    target: nothing, or as much as the drafter's model is smaller. ``fixed`` takes that shape always: no control, for
+    comparisons.
 
     Not thread-safe: the thread that decodes owns it.
     """
@@ -160,10 +177,12 @@ class DraftControl:
         *,
         cost: Callable[[int], float] | None = None,
         guess: float = 0.5,
+        drafting: float = 0.0,
         fixed: Shape | None = None,
     ) -> None:
         self._shapes = (fixed,) if fixed else tuple(shapes)
-        self._cost, self._guess, self._fixed = cost, guess, fixed
+        self._cost, self._guess, self._drafting, self._fixed = cost, guess, drafting, fixed
+        self._reading = _READING
         self._costs: dict[int, _Costs] = {}
         self._survivals: dict[tuple[int, int], _Survival] = {}
         self._account = _ALLOWANCE
@@ -171,11 +190,18 @@ class DraftControl:
         self._since_plain = 0
         self._since_draft = 0
 
-    def expect(self, cost: Callable[[int], float]) -> None:
-        """The cost of n rows in one pass, now that it was measured."""
-        self._cost = cost
+    def expect(self, cost: Callable[[int], float], reading: float) -> None:
+        """The cost of n rows in one pass, and that of a token of a prompt that the target reads, now that they were
+        measured.
+        """
+        self._cost, self._reading = cost, reading / cost(1)
         for width, costs in self._costs.items():
-            costs.prior = self._prior(width)
+            costs.prior, costs.reading = self._prior(width), self._read(width)
+
+    def _read(self, width: int) -> float:
+        """What the drafter's reading of a token is believed to cost, in plain steps of so many texts."""
+        share = 1.0 if self._cost is None else self._cost(width) / self._cost(1)
+        return self._drafting * self._reading / share
 
     def _prior(self, width: int) -> Callable[[int], float] | None:
         cost = self._cost
@@ -189,29 +215,40 @@ class DraftControl:
     def broadest(self) -> int:
         return max(shape.branches for shape in self._shapes)
 
-    def choose(self, evidence: int, most: int, width: int = 1) -> Shape | None:
-        """What to draft for each of ``width`` texts, at most ``most`` tokens a way; None to decode plainly."""
+    def choose(self, evidence: int, most: int, width: int = 1, behind: int = 0) -> Shape | None:
+        """What to draft for each of ``width`` texts, at most ``most`` tokens a way; None to decode plainly.
+
+        The drafter has to read ``behind`` tokens before it can.
+        """
         if self._fixed:
             return self._fixed._replace(length=min(most, self._fixed.length)) if most > 0 else None
         costs = self._at(width)
         if costs.plain is None or self._since_plain >= _PLAIN:
             return None
         best, worth = None, _MARGIN
+        toll = behind * costs.reading
         for shape in self._shapes:
             if shape.length > most or (width > 1 and shape.branches > 1):
                 continue
             survival = self._survival(evidence, shape.branches)
             made = 1 + survival.expected(shape.length, width)
             rows = shape.rows
-            if made / costs.ratio(rows) > worth and self._affordable(costs, rows, survival):
-                best, worth = shape, made / costs.ratio(rows)
+            ratio = costs.ratio(rows)
+            if made / ratio > worth and (1 - ratio / made) * most >= toll and self._bears(toll, costs, rows, survival):
+                best, worth = shape, made / ratio
         return best
 
-    def _affordable(self, costs: _Costs, rows: int, survival: _Survival) -> bool:
-        """A shape that proved itself is expected to gain, and only stopped by debt; any other might cost its worst."""
+    def _bears(self, toll: float, costs: _Costs, rows: int, survival: _Survival) -> bool:
+        """Whether the account does. A shape that proved itself is expected to gain, and only stopped by debt; any other
+        might cost its worst.
+        """
         if survival.trials >= _PROVEN and costs.known(rows):
-            return self._account > -_DEBT
-        return self._account >= min(costs.worst(rows) - 1, _ALLOWANCE)
+            return self._account - toll > -_DEBT
+        return self._account - toll >= min(costs.worst(rows) - 1, _ALLOWANCE)
+
+    def read(self, tokens: int, seconds: float, width: int = 1) -> None:
+        """The drafter has read so many tokens that it was behind, and took so long."""
+        self._account -= self._at(width).took(tokens, seconds)
 
     def observe(self, drafted: int, made: int, seconds: float, width: int = 1) -> None:
         """A pass with ``drafted`` more rows for each of ``width`` texts took so long and made ``made`` tokens each."""
@@ -245,7 +282,7 @@ class DraftControl:
 
     def _at(self, width: int) -> _Costs:
         if width not in self._costs:
-            self._costs[width] = _Costs(self._prior(width))
+            self._costs[width] = _Costs(self._prior(width), width * self._drafting, self._read(width))
         return self._costs[width]
 
     def _survival(self, evidence: int, branches: int) -> _Survival:

@@ -3,20 +3,20 @@
 What a model writes often repeats the prompt (prompt lookup: code that is edited, a text that is quoted) and, among the
 samples of one question, what another sample wrote. The last tokens of a text are looked up in all of these; what
 followed them there is the draft. Nothing is drawn, so the law of such a draft is one-hot. ``Lookahead`` is what an
-engine asks before each step: it consults the control on how far to draft, and tells it what came of it.
+engine asks before each step: it consults the control on how far to draft, and tells it what came of it. A drafter that
+is a model of its own (``llama_draft``, ``hf_draft``) is asked in the same way.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fathom.errors import UsageError
 from fathom.language.draft_control import DraftControl
 from fathom.language.speculative import Draft
 
-__all__ = ["DRAFTS", "Drafter", "Line", "Lookahead", "Lookup", "Ngrams", "Questions", "check_draft"]
+__all__ = ["DRAFTS", "Drafter", "Line", "Lookahead", "Lookup", "Ngrams", "Questions"]
 
 DRAFTS = ("auto", "lookup", "siblings", "off")
 """What engines take as ``draft``: own text and prompt, also the siblings, nothing; ``auto`` is siblings."""
@@ -26,12 +26,7 @@ _PLACES = 8  # that are remembered for each of them, the latest
 _EVIDENCE = 32  # tokens that are compared at most
 _TEXTS = 256  # of one question
 _QUESTIONS = 16
-
-
-def check_draft(draft: str, others: str = "") -> None:
-    """Raises UsageError on what no engine has as ``draft``; ``others`` names what this one has beside."""
-    if draft not in DRAFTS:
-        raise UsageError(f"draft is one of {', '.join(DRAFTS)}{others}, not {draft!r}")
+_NEAR = 4  # tokens that a drafter may be behind and read while it drafts
 
 
 class Ngrams:
@@ -134,6 +129,13 @@ class Drafter(Protocol):
     @property
     def free(self) -> bool: ...
 
+    @property
+    def behind(self) -> int:
+        """Tokens of the text that it has to read before it can draft."""
+
+    def read(self) -> int:
+        """Read a piece of these; gives how many it were."""
+
     def draft(self, most: int, branches: int = 1) -> Draft:
         """What may come next, up to ``most`` tokens along each of up to ``branches`` ways; may be nothing."""
 
@@ -145,6 +147,7 @@ class Lookup:
     """Drafts one text from itself and its siblings. ``text`` is what there is of it already, prompt included."""
 
     free = True
+    behind = 0
 
     def __init__(self, texts: Ngrams, text: Sequence[int]) -> None:
         self._texts = texts
@@ -152,6 +155,9 @@ class Lookup:
 
     def draft(self, most: int, branches: int = 1) -> Draft:
         return self._texts.draft(self._number, most, branches)
+
+    def read(self) -> int:
+        return 0
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._texts.extend(self._number, tokens)
@@ -187,36 +193,54 @@ class Line:
 
 
 class Lookahead:
-    """What to verify at the next step, for the texts that advance together."""
+    """What to verify at the next step, for the texts that advance together. ``clock`` is the one that steps are timed
+    by.
+    """
 
-    def __init__(self, control: DraftControl) -> None:
-        self._control = control
+    def __init__(self, control: DraftControl, clock: Callable[[], float]) -> None:
+        self._control, self._clock = control, clock
         self._drafts: list[Draft] = []
         self._branches = 1
+        self._reading = 0.0  # seconds of the step that drafters read in
 
     def draft(self, lines: Sequence[Line], most: int) -> list[Draft]:
-        """A draft for each line, all of one length and at most ``most`` tokens long; or empty ones."""
+        """A draft for each line, all of one length and at most ``most`` tokens long; or empty ones.
+
+        ``most`` is how many tokens each text may still become longer by.
+        """
         control = self._control
-        self._drafts = [Draft()] * len(lines)
+        self._drafts, self._reading = [Draft()] * len(lines), 0.0
         full: list[Draft] = []
-        evidence, longest = 0, min(most, control.longest)
+        evidence, longest = 0, most
         if all(line.drafter.free for line in lines):
-            full = [line.drafter.draft(longest) for line in lines]
+            full = [line.drafter.draft(min(most, control.longest)) for line in lines]
             evidence = min(draft.evidence for draft in full)
             longest = min(len(draft) for draft in full)
-        shape = control.choose(evidence, longest, len(lines)) if longest > 0 else None
-        if shape is not None:
+        behind = sum(line.drafter.behind for line in lines)
+        shape = control.choose(evidence, longest, len(lines), behind) if longest > 0 else None
+        if shape is None:
+            for line in lines[: len(full)]:
+                line.shadow(longest, control.broadest if len(lines) == 1 else 1)
+        elif behind <= _NEAR * len(lines) or self._caught_up(lines):
             self._branches = shape.branches
             drafts = [line.drafter.draft(*shape) for line in lines]
             if all(draft.tokens for draft in drafts):
                 self._drafts = drafts
-        else:
-            for line in lines[: len(full)]:
-                line.shadow(longest, control.broadest if len(lines) == 1 else 1)
         return self._drafts
 
+    def _caught_up(self, lines: Sequence[Line]) -> bool:
+        """Let drafters read a piece of what was written without them, and tell whether that was all of it."""
+        began = self._clock()
+        read = sum(line.drafter.read() for line in lines)
+        self._reading = self._clock() - began
+        if read:
+            self._control.read(read, self._reading, len(lines))
+        return all(line.drafter.behind <= _NEAR for line in lines)
+
     def settle(self, lines: Sequence[Line], made: Sequence[Sequence[int]], seconds: float) -> list[int]:
-        """The step has given these tokens to the lines; tells how many of each had been drafted."""
+        """The step, drafting included, has given these tokens to the lines in so many seconds; tells how many of each
+        had been drafted.
+        """
         accepted: list[int] = []
         for line, draft, tokens in zip(lines, self._drafts, made, strict=True):
             right = len(draft.path(tokens))
@@ -225,5 +249,5 @@ class Lookahead:
             accepted.append(right)
             line.grow(tokens, self._control)
         drafted = max((len(draft) for draft in self._drafts), default=0)
-        self._control.observe(drafted, min(map(len, made)), seconds, len(lines))
+        self._control.observe(drafted, min(map(len, made)), seconds - self._reading, len(lines))
         return accepted

@@ -6,6 +6,7 @@ import asyncio
 import random
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -408,7 +409,7 @@ def test_trees_are_verified_in_one_pass_and_change_nothing(path: str) -> None:
         choice = HFChoice(Silent(), 0, prompt, asked, model, threading.Lock(), seed)
         if shape is not None:
             choice.drafter = lambda: Lookup(texts, prompt)
-        ahead = Lookahead(DraftControl(fixed=shape)) if shape else None
+        ahead = Lookahead(DraftControl(fixed=shape), time.perf_counter) if shape else None
         batch = HFBatch(model, PrefixCache(0), [choice], ahead, limit=200)
         while not choice.closed:
             batch.step()

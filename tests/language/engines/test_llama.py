@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import fathom.models
 from fathom.errors import EngineError, LimitError, ModelFileError, PromptTooLong, UsageError
 from fathom.language.download import obtain
 from fathom.language.engines.base import Engine, Finish, Piece, Prompt, Request, Sampling, Span
@@ -465,3 +466,69 @@ def test_what_drafts_cannot_be_is_refused(path: Path) -> None:
         LlamaEngine(path, draft="magic")
     with pytest.raises(LimitError):
         LlamaEngine(path, draft="lookup", draft_length=0)
+
+
+async def test_a_model_that_drafts_for_itself_is_always_right(path: Path) -> None:
+    plain = LlamaEngine(path, context=512)
+    quick = LlamaEngine(path, context=512, draft=str(path), draft_length=4)
+    (slow,) = await collect(plain, Request(ask(STORY), max_tokens=24, sampling=GREEDY))
+    (fast,) = await collect(quick, Request(ask(STORY), max_tokens=24, sampling=GREEDY))
+    assert fast.ids == slow.ids
+    drawn = Sampling(temperature=1.0, top_k=50, logprobs=True)
+    (told,) = await collect(quick, Request(ask(STORY), max_tokens=24, sampling=drawn, seed=random.randrange(999)))
+    for each in (fast, told):
+        accepted = sum(piece.accepted_draft_tokens for piece in each.pieces)
+        rejected = sum(piece.rejected_draft_tokens for piece in each.pieces)
+        assert 0.5 * each.tokens < accepted < each.tokens
+        assert rejected <= 0.2 * accepted + 4  # nearly tied tokens, and what was beyond the end
+    logprobs = [value for piece in told.pieces for value in piece.logprobs]
+    assert await plain.score(ask(STORY), told.span) == pytest.approx(logprobs, abs=0.3)
+    begun = ask(STORY, Span("", told.ids[:7]))
+    (again,) = await collect(quick, Request(begun, max_tokens=1))
+    assert again.read == 1  # what the cache holds is the text, and no draft
+    for engine in (plain, quick):
+        await engine.aclose()
+
+
+async def test_a_smaller_model_changes_no_greedy_token() -> None:
+    target, draft = obtain("qwen2.5-coder-1.5b"), obtain("qwen2.5-coder-0.5b")
+    engine = LlamaEngine(target, context=512, draft=str(draft), draft_length=2)
+    question = ask(f"Write a line of Python that adds {random.randrange(99)} to x.")
+    (fast,) = await collect(engine, Request(question, max_tokens=14, sampling=GREEDY))
+    await engine.aclose()
+    plain = LlamaEngine(target, context=512)
+    (slow,) = await collect(plain, Request(question, max_tokens=14, sampling=GREEDY))
+    await plain.aclose()
+    assert fast.ids == slow.ids
+    assert sum(piece.accepted_draft_tokens for piece in fast.pieces) > 0
+
+
+async def test_penalties_and_schemas_hold_with_a_draft_model(path: Path) -> None:
+    quick = LlamaEngine(path, context=512, draft=str(path), draft_length=3)
+    words = random.sample(["red", "green", "blue", "teal", "pink"], 2)
+    schema = {"type": "array", "items": {"enum": words}, "minItems": 3, "maxItems": 3}
+    strict = Sampling(temperature=1.0, schema=schema, presence_penalty=0.5)
+    (told,) = await collect(quick, Request(ask("Name three colours."), max_tokens=60, sampling=strict))
+    assert set(json.loads(told.text)) <= set(words)
+    await quick.aclose()
+
+
+async def test_a_draft_model_is_interrupted_and_ends_with_the_other(path: Path) -> None:
+    quick = LlamaEngine(path, context=512, draft=str(path), draft_length=15)
+    async with quick.generate(Request(ask("hello " * 150), max_tokens=99)) as generation:
+        await anext(aiter(generation))  # the smaller model reads the prompt from now on
+    (told,) = await collect(quick, Request(ask(STORY), max_tokens=4))
+    assert told.tokens == 4
+    async with quick.generate(Request(ask(STORY), max_tokens=99)) as generation:
+        await anext(aiter(generation))
+        await quick.aclose()
+        assert {piece.finish async for piece in generation if piece.finish} == {Finish.FAILED}
+
+
+async def test_a_model_with_other_tokens_cannot_draft(path: Path) -> None:
+    with pytest.raises(UsageError, match="tokens are not the same"):
+        LlamaEngine(path, draft=str(obtain("qwen2.5-coder-0.5b")))
+    with pytest.raises(UsageError, match="cannot draft for"):
+        await fathom.models.open_model(f"gguf:{path}", draft="qwen2.5-coder-0.5b")
+    with pytest.raises(ModelFileError, match="GGUF"):
+        LlamaEngine(path, draft=__file__)

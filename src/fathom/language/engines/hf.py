@@ -89,7 +89,8 @@ class HFEngine:
         self._questions = Questions(shared=draft != "lookup")
         fixed = None if draft_length is None else Shape(draft_length)
         shapes = TREES if self._draft is None and self._model.takes_trees else CHAINS
-        self._control = DraftControl(shapes, guess=0.5 if self._draft is None else 0.8, fixed=fixed)
+        drafting = 0.0 if self._draft is None else self._draft.n_parameters / self._model.n_parameters
+        self._control = DraftControl(shapes, guess=0.5 if self._draft is None else 0.8, drafting=drafting, fixed=fixed)
         self._measurement: Measurement | None = None
         self._measuring = threading.Lock()
         self._worker = HFWorker(
@@ -97,7 +98,7 @@ class HFEngine:
             width=max_width,
             limit=self._length,
             kept=context,
-            lookahead=None if self._off else Lookahead(self._control),
+            lookahead=None if self._off else Lookahead(self._control, self._model.clock),
         )
         self._close = weakref.finalize(self, self._worker.close)
         self._traits = EngineTraits(
@@ -175,7 +176,8 @@ class HFEngine:
                 measurement = kept(key, lambda: self._worker.call(lambda: self._measure(widest)).result())
                 self._traits = dataclasses.replace(self._traits, room=measurement.room)
                 self._measurement = measurement
-                self._worker.call(lambda: self._control.expect(measurement.pace.step))
+                pace = measurement.pace
+                self._worker.call(lambda: self._control.expect(pace.step, pace.read_seconds))
             return self._measurement
 
     def _measure(self, widest: int) -> Measurement:

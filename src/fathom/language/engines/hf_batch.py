@@ -8,14 +8,12 @@ as it is, since where a row is cut depends on the others alone.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.language.draft_control import cpu_clock
 from fathom.language.drafting import Drafter, Line, Lookahead
 from fathom.language.engines.base import Request
 from fathom.language.engines.hf_cache import KeptText, PrefixCache, row
@@ -65,7 +63,6 @@ class HFBatch:
         text, self._length = kept.longest(self.prompt[:-1])
         self._cache = model.cache(text.layers if text else (), self._length)
         self.reading = True
-        self._clock = cpu_clock() if model.device == "cpu" else time.perf_counter
         for choice in self.choices:
             choice.line = Line(choice.drafter()) if choice.drafter else None
             choice.account(len(self.prompt), self._length, first=choice is self.choices[0])
@@ -118,7 +115,7 @@ class HFBatch:
         lines = [choice.line for choice in self.choices if choice.line is not None]
         ahead = self._lookahead if len(lines) == len(self.choices) else None
         left = min(choice.request.max_tokens - len(choice.generated) for choice in self.choices)
-        begin = self._clock()
+        begin = self._model.clock()
         most = min(left, self._limit - self._length) - 1
         drafts = ahead.draft(lines, most) if ahead else [Draft()] * len(self.choices)
         rows = [[choice.generated[-1], *draft.tokens] for choice, draft in zip(self.choices, drafts, strict=True)]
@@ -127,7 +124,7 @@ class HFBatch:
         before = self._length + 1
         self._cut(len(rows[0]), nodes)
         if ahead is not None:
-            accepted = ahead.settle(lines, made, self._clock() - begin)
+            accepted = ahead.settle(lines, made, self._model.clock() - begin)
             for choice, draft, right in zip(self.choices, drafts, accepted, strict=True):
                 choice.drafted(right, len(draft) - right)
         self._append(logits, made, nodes, before=before)

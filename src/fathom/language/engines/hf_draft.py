@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fathom.language.engines.base import Sampling
 from fathom.language.engines.hf_model import HFModel
@@ -23,9 +24,18 @@ class ModelDrafter:
     def __init__(self, model: HFModel, text: Sequence[int], sampling: Sampling, size: int, *, seed: int) -> None:
         self._model, self._sampling, self._size = model, sampling, size
         self._text = list(text)
-        self._read: list[int] = []  # what is in the cache
+        self._held: list[int] = []  # what is in the cache
         self._cache: Any = model.cache()
         self._rng = np.random.default_rng((seed, 1))  # apart from the numbers that drafts are weighed with
+
+    @property
+    def behind(self) -> int:
+        return len(self._text) - min(common_prefix(self._held, self._text), len(self._text) - 1)
+
+    def read(self) -> int:
+        before = self.behind
+        self._go_on(self._text)
+        return before - self.behind
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._text += tokens
@@ -43,14 +53,19 @@ class ModelDrafter:
 
     def _next(self, text: list[int]) -> Laws:
         """The law of what follows a text, over the target's vocabulary."""
-        common = min(common_prefix(self._read, text), len(text) - 1)
-        if common < len(self._read):
-            self._cache.crop(common - len(self._read))
-        self._read = text[:common]
-        logits: Any = None
-        while len(self._read) < len(text):
-            piece = text[len(self._read) : len(self._read) + self._model.piece]
-            logits = self._model.forward([piece], self._cache, keep=1)
-            self._read += piece
-        law = laws(logits[0, -1, : self._size].cpu().numpy(), self._sampling)
+        logits = self._go_on(text)
+        while len(self._held) < len(text):
+            logits = self._go_on(text)
+        law = laws(logits[: self._size], self._sampling)
         return np.pad(law, (0, self._size - len(law)))
+
+    def _go_on(self, text: list[int]) -> NDArray[np.float32]:
+        """Read a piece of a text, of which at least the last token is read anew: the logits after it."""
+        common = min(common_prefix(self._held, text), len(text) - 1)
+        if common < len(self._held):
+            self._cache.crop(common - len(self._held))
+        piece = text[common : common + self._model.piece]
+        logits = self._model.forward([piece], self._cache, keep=1)[0, -1]
+        self._held = [*text[:common], *piece]
+        found: NDArray[np.float32] = logits.cpu().numpy()
+        return found

@@ -10,12 +10,14 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fathom.errors import DownloadError, EngineError, MissingDependency, ModelFileError
+from fathom.language.draft_control import cpu_clock
 
 __all__ = ["HFModel", "HFVocabulary"]
 
@@ -114,6 +116,7 @@ class HFModel:
         if found["missing_keys"]:  # transformers would fill them with random numbers
             raise ModelFileError(f"{name} lacks weights of its model, {sorted(found['missing_keys'])[0]} among them")
         self.piece = 64 if self.device == "cpu" else 512  # prompt tokens that are read at a time
+        self.clock = cpu_clock() if self.device == "cpu" else time.perf_counter  # for what a step costs
         self._new_cache = transformers.DynamicCache
         self.version = f"transformers {transformers.__version__}, torch {self.torch.__version__}, {self.device}"
         config = self.model.config.get_text_config(decoder=True)

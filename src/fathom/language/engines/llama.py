@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
 from fathom.language.draft_control import DraftControl, Shape
-from fathom.language.drafting import Lookup, Questions, check_draft
+from fathom.language.drafting import DRAFTS, Drafter, Lookup, Questions
 from fathom.language.engines import llama_c
 from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Span
 from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
+from fathom.language.engines.llama_draft import DraftModel, ModelDrafter, check_alike, open_draft
 from fathom.language.engines.llama_grammar import GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
@@ -65,17 +66,18 @@ class LlamaEngine:
     leaves open of its sampling is temperature 0.7, top-p 0.95, top-k 40.
 
     ``draft`` says where drafts for speculation come from while one choice runs alone: ``lookup`` in the prompt and the
-    text itself, ``siblings`` also in other samples of the question (``auto`` is the same), ``off``. How many tokens are
-    drafted is decided by what verifying them costs on this machine and how many are accepted; ``draft_length`` fixes
-    it, for comparisons. ``disk`` is how much of what ``warm()`` reads is kept on disk over restarts, in bytes or as
-    text such as ``256MiB``; 0 is nothing.
+    text itself, ``siblings`` also in other samples of the question (``auto`` is the same), the GGUF file of a smaller
+    model with the same tokens, ``off``. How many tokens are drafted is decided by what drafting and verifying them
+    costs on this machine and how many are accepted; ``draft_length`` fixes it, for comparisons. ``disk`` is how much of
+    what ``warm()`` reads is kept on disk over restarts, in bytes or as text such as ``256MiB``; 0 is nothing.
 
     *Seeds.* Choice i draws with a generator of its own, seeded ``seed + i``, one draw a token: what a choice draws
     does not depend on its neighbours. The logits it draws from do, in their last bits, because the kernels that
     multiply one row and those that multiply several round differently, and so does attention over another layout of
     the cache. The same request on an idle engine with the same history gives the same text; beside other work, or
     from a warm cache instead of a cold one, a choice may take another turn wherever two tokens are nearly tied, even
-    at temperature 0. So it is with drafts, whose number depends on measured times: they keep the law, not the bits.
+    at temperature 0. So it is with drafts, whose number depends on measured times: they keep the law, not the bits; and
+    where a model drafts, what is drawn at temperatures above 0 is another text of that law.
 
     Raises ModelFileError on a file that is missing or damaged, EngineError when memory does not suffice, and
     ``llama_c.Unsupported`` where the C interface is not there (``open_gguf`` then takes the other way).
@@ -103,11 +105,14 @@ class LlamaEngine:
             )
         if threads is not None and threads < 1:
             raise LimitError("threads", f"threads must be 1 or more, not {threads}")
-        check_draft(draft)
+        if draft not in DRAFTS and not Path(draft).is_file():
+            raise UsageError(f"draft is one of {', '.join(DRAFTS)}, or the file of a smaller model, not {draft!r}")
         if draft_length is not None and draft_length < 1:
             raise LimitError("draft_length", f"draft_length must be 1 or more, not {draft_length}")
         kept_bytes = parse_size(disk)
         self._library = llama_c.load()
+        if draft not in DRAFTS:
+            check_alike(self._library, Path(path), Path(draft))
         self._model = Model(self._library, Path(path))
         try:
             if not self._model.causal:
@@ -118,14 +123,30 @@ class LlamaEngine:
         except BaseException:
             self._model.free()
             raise
-        self._grammars = GrammarCompiler(self._library, self._model)
         self._length = min(self._model.training_context or context, context)
+        self._drafts: DraftModel | None = None
+        if draft not in DRAFTS:
+            try:
+                self._drafts = open_draft(self._library, Path(draft), made, cells=self._length, threads=count)
+            except BaseException:
+                made.free()
+                self._model.free()
+                raise
+        self._grammars = GrammarCompiler(self._library, self._model)
         self._questions = Questions(shared=draft != "lookup")
-        self._control = None
+        self._control: DraftControl | None = None
         if draft != "off":
-            self._control = DraftControl(fixed=None if draft_length is None else Shape(draft_length))
+            drafting = self._drafts.model.n_parameters / self._model.n_parameters if self._drafts else 0.0
+            fixed = None if draft_length is None else Shape(draft_length)
+            self._control = DraftControl(guess=0.8 if self._drafts else 0.5, drafting=drafting, fixed=fixed)
         self._worker = Worker(
-            self._library, self._model, made, width=max_width, length=self._length, control=self._control
+            self._library,
+            self._model,
+            made,
+            width=max_width,
+            length=self._length,
+            control=self._control,
+            drafts=self._drafts,
         )
         self._threads = threads
         self._measurement: Measurement | None = None
@@ -175,16 +196,22 @@ class LlamaEngine:
                 self._library, request.sampling, self._worker.candidates, seed=seed + index, window=window, grammar=own
             )
 
-        drafter = None
-        if self._control is not None:
-            question = self._chat.ids(Prompt(request.prompt.messages))
-            drafter = lambda: Lookup(self._questions.texts(question), ids)  # noqa: E731
         choices = [
-            Choice(generation, i, ids, request, self._model, functools.partial(sampler, i), self.lock, drafter)
+            Choice(generation, i, ids, request, self._model, functools.partial(sampler, i), self.lock, seed + i)
             for i in range(request.n)
         ]
+        if self._control is not None:
+            question = () if self._drafts else self._chat.ids(Prompt(request.prompt.messages))
+            for choice in choices:
+                choice.drafter = functools.partial(self._drafter, choice, question)
         self._worker.submit(Reading(ids, choices))
         return choices
+
+    def _drafter(self, choice: Choice, question: Sequence[int]) -> Drafter:
+        if self._drafts is None:
+            return Lookup(self._questions.texts(question), choice.prompt)
+        sampling, size = choice.request.sampling, self._model.vocabulary.size
+        return ModelDrafter(self._drafts, choice.prompt, sampling, size, seed=choice.seed)
 
     @property
     def lock(self) -> threading.Lock:

@@ -15,6 +15,7 @@ from fathom.language.engines.llama_cache import CachedSequence
 from fathom.language.engines.llama_model import Model
 from fathom.language.engines.llama_sampling import Sampler, logprob, top_logprobs
 from fathom.language.engines.threaded import Listener, ThreadedChoice, TopLogprobs
+from fathom.language.speculative import Draft, accept, laws
 
 __all__ = ["Choice", "Reading"]
 
@@ -22,7 +23,8 @@ __all__ = ["Choice", "Reading"]
 class Choice(ThreadedChoice):
     """One continuation of a prompt; the last of ``generated`` is not in the cache yet.
 
-    ``drafter`` is called once by the worker, where drafts are wanted.
+    ``drafter``, where it is set, is called once by the worker. ``seed`` is that of the numbers by which drafts of
+    another model are weighed; the sampler has its own.
     """
 
     def __init__(
@@ -34,21 +36,23 @@ class Choice(ThreadedChoice):
         model: Model,
         sampler: Callable[[], Sampler],
         lock: threading.Lock,
-        drafter: Callable[[], Drafter] | None = None,
+        seed: int,
     ) -> None:
         super().__init__(listener, index, prompt, request, model.vocabulary, lock)
-        self._make_drafter = drafter
+        self.seed = seed
+        self.drafter: Callable[[], Drafter] | None = None
         self._line: Line | None = None
         self.sequence: CachedSequence | None = None
         self._model = model
         self._make_sampler = sampler
         self._sampler: Sampler | None = None
+        self._rng = np.random.default_rng((seed, 2))
 
     @property
     def line(self) -> Line | None:
         """Where drafts for it come from, if any are to be made."""
-        if self._line is None and self._make_drafter is not None:
-            self._line = Line(self._make_drafter())
+        if self._line is None and self.drafter is not None:
+            self._line = Line(self.drafter())
         return self._line
 
     @property
@@ -56,12 +60,16 @@ class Choice(ThreadedChoice):
         """The token that the next step puts into the cache."""
         return self.generated[-1]
 
-    def draw(self, logits: Callable[[int], NDArray[np.float32]], draft: Sequence[int]) -> list[int]:
-        """The next token, and more as long as what is drawn is what was drafted.
+    def draw(self, logits: Callable[[int], NDArray[np.float32]], draft: Draft) -> list[int]:
+        """The next token, and more as far as the draft stands; nothing after one that ends the turn.
 
-        ``logits(i)`` are those after i tokens of the draft. So drawn, the text follows the same law as without drafts,
-        and by the same numbers.
+        ``logits(i)`` are those after i tokens of the draft. The text follows the same law as without drafts; where the
+        draft was not drawn but known, by the same numbers, too.
         """
+        return self._compared(logits, draft.tokens) if draft.laws is None else self._weighed(logits, draft)
+
+    def _compared(self, logits: Callable[[int], NDArray[np.float32]], draft: Sequence[int]) -> list[int]:
+        """The target draws as long as it draws what was drafted."""
         if self._sampler is None:
             self._sampler = self._make_sampler()
         made: list[int] = []
@@ -71,6 +79,17 @@ class Choice(ThreadedChoice):
             if place == len(draft) or token != draft[place] or self._model.vocabulary.ends(token):
                 break
         return made
+
+    def _weighed(self, logits: Callable[[int], NDArray[np.float32]], draft: Draft) -> list[int]:
+        """Tokens that were drawn from laws of their own are accepted or drawn anew (``speculative.accept``)."""
+        assert draft.laws is not None
+        places = range(len(draft) + 1)
+        target = np.stack([laws(logits(place), self.request.sampling) for place in places])
+        uniforms = self._rng.random((1, len(places)))
+        verdict = accept(target[None], np.array([draft.tokens]), draft.parents, draft.laws[None], uniforms)
+        made = [*draft.tokens[: int(verdict.accepted.sum())], int(verdict.token[0])]
+        ends = next((i for i, token in enumerate(made) if self._model.vocabulary.ends(token)), len(made))
+        return made[: ends + 1]
 
     def advance(self, token: int, logits: NDArray[np.float32], room: int) -> None:
         """Go on by a token that was drawn; ``room`` is how many more the context would hold."""

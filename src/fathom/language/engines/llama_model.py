@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import EngineError, ModelFileError
-from fathom.language.engines.llama_c import Batch, ChatMessage, Flag, Library
+from fathom.language.engines.llama_c import Batch, ChatMessage, Flag, Library, ModelParams
 from fathom.language.engines.llama_vocabulary import Vocabulary
 
-__all__ = ["MAX_WIDTH", "SCORED", "Context", "Model", "Row", "check_file"]
+__all__ = ["MAX_WIDTH", "SCORED", "Context", "Model", "Row", "check_file", "words"]
 
 MAX_WIDTH = 192
 SCORED = 32  # rows of logits for texts that are scored
-_KEPT = 64  # ended sequences that are kept beside those that run; each costs a row of logits (LLAMA_MAX_SEQ is 256)
+KEPT = 64  # ended sequences that are kept beside those that run (LLAMA_MAX_SEQ is 256)
 
 Row = tuple[int, int, int, bool]  # token, position, sequence, whether its logits are wanted
 
@@ -34,15 +34,7 @@ class Model:
     def __init__(self, library: Library, path: Path) -> None:
         self._lib = library
         self.path = path
-        check_file(path)
-        parameters = library.llama_model_default_params()
-        library.listen()
-        self.handle = library.llama_model_load_from_file(str(path).encode(), parameters)
-        if not self.handle:
-            raise ModelFileError(
-                f"{path} could not be loaded: {library.complaints() or 'no reason given'}. The file is damaged, cut "
-                "short, or of an architecture that this llama.cpp does not know; fetch it again, or try another file."
-            )
+        self.handle: int | None = _load(library, path, library.llama_model_default_params())
         self.vocabulary = Vocabulary(library, library.llama_model_get_vocab(self.handle))
         self.n_parameters = int(library.llama_model_n_params(self.handle))
         self.training_context = int(library.llama_model_n_ctx_train(self.handle))
@@ -95,6 +87,31 @@ class Model:
             self.handle = None
 
 
+def words(library: Library, path: Path) -> list[bytes]:
+    """The tokens of a GGUF file as it spells them, by id; its weights are not loaded. Raises ModelFileError."""
+    parameters = library.llama_model_default_params()
+    parameters.vocab_only = True
+    model = _load(library, path, parameters)
+    try:
+        vocabulary = library.llama_model_get_vocab(model)
+        size = library.llama_vocab_n_tokens(vocabulary)
+        return [library.llama_vocab_get_text(vocabulary, token) for token in range(size)]
+    finally:
+        library.llama_model_free(model)
+
+
+def _load(library: Library, path: Path, parameters: ModelParams) -> int:
+    check_file(path)
+    library.listen()
+    handle: int | None = library.llama_model_load_from_file(str(path).encode(), parameters)
+    if not handle:
+        raise ModelFileError(
+            f"{path} could not be loaded: {library.complaints() or 'no reason given'}. The file is damaged, cut "
+            "short, or of an architecture that this llama.cpp does not know; fetch it again, or try another file."
+        )
+    return handle
+
+
 def check_file(path: Path) -> None:
     """Raises ModelFileError where there is no GGUF file."""
     try:
@@ -117,22 +134,35 @@ def _memory() -> float:
 class Context:
     """A unified key-value cache of ``cells`` tokens, shared by all sequences, and the decoding over it.
 
-    ``width`` of its ``sequences`` advance together at most. One call gives ``width`` rows of logits, and ``SCORED``
-    more.
+    ``width`` of its ``sequences`` advance together at most, and ``kept`` more hold what ended; each of them costs a row
+    of logits. One call gives ``width`` rows of logits, and ``SCORED`` more. ``beside`` is another context that stays:
+    both are interrupted together, and have to fit into memory.
     Raises EngineError when there is not enough memory.
     """
 
-    def __init__(self, library: Library, model: Model, *, cells: int, width: int, batch: int, threads: int) -> None:
+    def __init__(
+        self,
+        library: Library,
+        model: Model,
+        *,
+        cells: int,
+        width: int,
+        batch: int,
+        threads: int,
+        kept: int = KEPT,
+        beside: Context | None = None,
+    ) -> None:
         self._lib = library
         self._model = model
-        self.sequences = width + _KEPT
+        self.sequences = width + kept
         needed = cells * model.bytes_per_token
-        if needed > _memory():
+        self.bytes: int = needed + (beside.bytes if beside else 0)
+        if self.bytes > _memory():
             raise EngineError(
                 f"a context of {cells} tokens needs {needed / 2**30:.1f} GiB for {model.path.name}, more than this "
                 "machine has; give a smaller context"
             )
-        self.abort = Flag()
+        self.abort: Flag = beside.abort if beside else Flag()
         parameters = library.llama_context_default_params()
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = batch

@@ -8,9 +8,10 @@ next step, and a step that has become useless altogether is interrupted in the m
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from fathom.errors import EngineError, FathomError
@@ -20,6 +21,7 @@ from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
 from fathom.language.engines.llama_choice import Choice, Reading
+from fathom.language.engines.llama_draft import DraftModel
 from fathom.language.engines.llama_model import SCORED, Context, Model, Row
 from fathom.language.engines.llama_probe import LlamaProbe
 from fathom.language.engines.llama_sampling import Candidates, Sampler
@@ -33,6 +35,7 @@ __all__ = ["Worker"]
 _ALONE, _BESIDE = (64, 512), (16, 128)  # prompt tokens per step, at least and at most; beside others that generate
 _ALONE_SECONDS, _BESIDE_SECONDS = 1.0, 0.25  # that reading them may take: so long does a newcomer wait, or a neighbour
 _HEADROOM = 16  # free cells that a choice should find when it begins
+_NO_DRAFT = Draft()
 
 
 class Worker(ModelThread):
@@ -49,6 +52,7 @@ class Worker(ModelThread):
         width: int,
         length: int,
         control: DraftControl | None = None,
+        drafts: DraftModel | None = None,
     ) -> None:
         super().__init__("fathom-llama")
         self._library, self._model, self._context = library, model, context
@@ -61,11 +65,11 @@ class Worker(ModelThread):
         self._in_step: set[ThreadedChoice | Reading] | None = None  # who waits for the step under way
         self._touched: set[Listener] = set()
         self._alone, self._beside = _ALONE[0], _BESIDE[0]
-        self._control = control
-        self._lookahead = None if control is None else Lookahead(control)
-        self._draft = Draft()  # of the only choice that runs, to be verified in the step
-        self._looked = False  # whether one was thought of
         self._clock = cpu_clock()
+        self._control, self._drafts = control, drafts
+        self._lookahead = None if control is None else Lookahead(control, self._clock)
+        self._draft = _NO_DRAFT  # of the only choice that runs, to be verified in the step
+        self._looked = False  # whether one was thought of
         self._crowded = False  # something had to go since a choice last came to its end
         self.start()
 
@@ -92,8 +96,10 @@ class Worker(ModelThread):
 
         def job() -> None:
             if self._control is not None:
-                self._control.expect(measurement.pace.step)
+                self._control.expect(measurement.pace.step, measurement.pace.read_seconds)
             self._context.set_threads(measurement.threads)
+            if self._drafts is not None:
+                self._drafts.context.set_threads(measurement.threads)
             self._alone = _within(_ALONE, _ALONE_SECONDS / measurement.pace.read_seconds)
             self._beside = _within(_BESIDE, _BESIDE_SECONDS / measurement.pace.read_seconds)
 
@@ -132,6 +138,8 @@ class Worker(ModelThread):
 
     def end(self, error: EngineError) -> None:
         self._fail((*self._waiting, *self._reading), self._running, error)
+        if self._drafts is not None:
+            self._drafts.free()
         self._context.free()
         self._model.free()
 
@@ -144,7 +152,7 @@ class Worker(ModelThread):
         self._reap()  # what came to its end in the step before, too
         self._admit()
         began = self._clock()
-        self._looked, self._draft = False, Draft()
+        self._looked, self._draft = False, _NO_DRAFT
         if self._lookahead is not None:
             self._draft = self._ahead(self._lookahead)
         rows, spans = self._plan()
@@ -220,15 +228,16 @@ class Worker(ModelThread):
     def _ahead(self, lookahead: Lookahead) -> Draft:
         """What to verify in the next step, if a choice runs alone; of several, the step is wide enough without."""
         if self._reading or len(self._running) != 1:
-            return Draft()
+            return _NO_DRAFT
         (choice,) = self._running
         assert choice.sequence is not None
         if choice.line is None:
-            return Draft()
+            return _NO_DRAFT
         left = choice.request.max_tokens - len(choice.generated)
         most = min(left, self._length - len(choice.sequence), self._cache.free, SCORED) - 1
         self._looked = True
-        return lookahead.draft([choice.line], most)[0]
+        with self._waited_for() as wanted:
+            return lookahead.draft([choice.line], most)[0] if wanted else _NO_DRAFT
 
     def _plan(self) -> tuple[list[Row], list[tuple[Choice | Reading, int, int]]]:
         """The rows of the next step, and whose they are: (owner, first row, end row)."""
@@ -281,19 +290,25 @@ class Worker(ModelThread):
         return True
 
     def _decode(self, rows: list[Row]) -> int:
+        with self._waited_for() as wanted:
+            return self._context.decode(rows) if wanted else 2
+
+    @contextlib.contextmanager
+    def _waited_for(self) -> Iterator[bool]:
+        """Whether anybody waits for what is computed within; as soon as nobody does any more it is interrupted."""
         with self.lock:
             owners: set[ThreadedChoice | Reading] = {c for c in self._running if not c.closed}
             for reading in self._reading:
                 owners.update([c for c in reading.choices if not c.closed] or ([reading] if reading.wanted else []))
-            if not owners or self._closing:
-                return 2
-            self._in_step = owners
-        status = self._context.decode(rows)
-        with self.lock:
-            self._in_step = None
-            if not self._closing:
-                self._context.abort.clear()
-        return status
+            wanted = bool(owners) and not self._closing
+            self._in_step = owners if wanted else None
+        try:
+            yield wanted
+        finally:
+            with self.lock:
+                self._in_step = None
+                if not self._closing:
+                    self._context.abort.clear()
 
     def _take(self, spans: list[tuple[Choice | Reading, int, int]], began: float) -> None:
         """Account for a step that was done, and draw the next tokens."""
@@ -301,7 +316,7 @@ class Worker(ModelThread):
             if isinstance(owner, Reading):
                 self._read(owner, begin, end)
                 continue
-            made = self._draw(owner, begin, self._draft.tokens, fed=True)
+            made = self._draw(owner, begin, self._draft, fed=True)
             if owner.line is None or self._control is None or not made:
                 continue
             if self._lookahead is not None and self._looked:
@@ -341,7 +356,7 @@ class Worker(ModelThread):
                 if choice.line is not None:
                     choice.line.drafter.extend(made)
 
-    def _draw(self, choice: Choice, row: int, draft: Sequence[int] = (), *, fed: bool = False) -> list[int]:
+    def _draw(self, choice: Choice, row: int, draft: Draft = _NO_DRAFT, *, fed: bool = False) -> list[int]:
         """Give a choice the tokens drawn from the logits at ``row``, and at those of its draft behind it.
 
         ``fed`` tells that its last token was in the step and has to be accounted for.
@@ -356,7 +371,7 @@ class Worker(ModelThread):
             made = []
         if fed:
             self._cache.extend(sequence, [choice.last])
-        if draft:
+        if draft.tokens:
             choice.drafted(max(0, len(made) - 1), len(draft) - max(0, len(made) - 1))
         for place, token in enumerate(made):
             if place:
@@ -364,7 +379,7 @@ class Worker(ModelThread):
             choice.advance(token, self._context.logits(row + place), self._length - len(sequence))
             if choice.closed:
                 break
-        if draft:
+        if draft.tokens:
             self._cache.restore(sequence)
         return made
 

@@ -1,0 +1,144 @@
+"""A smaller GGUF model that drafts for a larger one with the same tokens.
+
+It has a context of its own with the cache of one text, since only a text that runs alone is drafted for: what another
+text begins with in common is not read again. Where the law of the target is that of its logits, tokens are drawn from
+the law of the smaller model, for speculative sampling (``fathom.language.speculative``). Where penalties, biases or a
+schema change it, and at temperature 0, the likeliest tokens are drafted, and the target draws and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fathom.errors import UsageError
+from fathom.language.engines.base import Sampling
+from fathom.language.engines.llama_c import Library
+from fathom.language.engines.llama_cache import common_prefix
+from fathom.language.engines.llama_model import Context, Model, words
+from fathom.language.engines.sampling import complete
+from fathom.language.speculative import Draft, Laws, draw, laws
+
+__all__ = ["DraftModel", "ModelDrafter", "check_alike", "open_draft"]
+
+_PIECE = 64  # tokens that are read at a time
+_PADDING = 512  # rows beyond the words of one vocabulary, by which models of a family differ
+
+
+def check_alike(library: Library, target: Path, draft: Path) -> None:
+    """Raises UsageError unless the two files have the same tokens. Reads their vocabularies alone."""
+    theirs, ours = words(library, draft), words(library, target)
+    common = min(len(theirs), len(ours))
+    if theirs[:common] == ours[:common] and abs(len(theirs) - len(ours)) <= _PADDING:
+        return
+    first = next((i for i in range(common) if theirs[i] != ours[i]), common)
+    raise UsageError(
+        f"{draft.name} cannot draft for {target.name}: their tokens are not the same ({len(theirs)} and {len(ours)}, "
+        f"different from token {first} on); take a smaller model of the same family"
+    )
+
+
+def open_draft(library: Library, path: Path, beside: Context, *, cells: int, threads: int) -> DraftModel:
+    """The model of a file, to draft for the one whose context is ``beside``. Raises ModelFileError, EngineError."""
+    model = Model(library, path)
+    try:
+        return DraftModel(library, model, beside, cells=cells, threads=threads)
+    except BaseException:
+        model.free()
+        raise
+
+
+class DraftModel:
+    """The smaller model, and its cache of at most ``cells`` tokens. The thread that owns the larger one owns it, too,
+    and what interrupts a step of that one interrupts this one.
+    """
+
+    def __init__(self, library: Library, model: Model, beside: Context, *, cells: int, threads: int) -> None:
+        cells = min(cells, model.training_context or cells)
+        self.model = model
+        self.context = Context(
+            library, model, cells=cells, width=1, kept=0, batch=_PIECE, threads=threads, beside=beside
+        )
+        self._held: list[int] = []  # the text that is in the cache
+
+    def missing(self, text: Sequence[int]) -> int:
+        """Tokens of a text that have to be read before it can go on."""
+        return len(text) - self._common(text)
+
+    def _common(self, text: Sequence[int]) -> int:
+        return min(common_prefix(self._held, text), len(text) - 1)
+
+    def read(self, text: Sequence[int], most: int = _PIECE) -> NDArray[np.float32] | None:
+        """Read a text on, by at most so many tokens: the logits after these, shape (vocabulary,), a view; None where
+        it was interrupted, or the text is longer than the cache.
+        """
+        begin = self._common(text)
+        piece = text[begin : begin + min(most, self.context.batch)]
+        if begin + len(piece) > self.context.cells:
+            return None
+        if begin < len(self._held):
+            self.context.cut(0, begin)
+            del self._held[begin:]
+        rows = [(token, begin + i, 0, i == len(piece) - 1) for i, token in enumerate(piece)]
+        if self.context.decode(rows):
+            self.context.cut(0, begin)
+            return None
+        self._held += piece
+        return self.context.logits(len(rows) - 1)
+
+    def free(self) -> None:
+        self.context.free()
+        self.model.free()
+
+
+class ModelDrafter:
+    """Drafts one text. ``size`` is that of the target's vocabulary."""
+
+    free = False
+
+    def __init__(self, model: DraftModel, text: Sequence[int], sampling: Sampling, size: int, *, seed: int) -> None:
+        self._model, self._sampling, self._size = model, complete(sampling), size
+        self._text = list(text)
+        self._draws = draws(sampling)
+        self._rng = np.random.default_rng((seed, 1))  # apart from the numbers that drafts are weighed with
+
+    @property
+    def behind(self) -> int:
+        return self._model.missing(self._text)
+
+    def read(self) -> int:
+        before = self.behind
+        self._model.read(self._text)
+        return before - self.behind
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        self._text += tokens
+
+    def draft(self, most: int, branches: int = 1) -> Draft:
+        """A chain, whatever ``branches``; shorter where the turn would end, or the model is interrupted."""
+        tokens: list[int] = []
+        drawn: list[Laws] = []
+        while len(tokens) < most:
+            logits = self._model.read([*self._text, *tokens])
+            if logits is None or self._model.missing([*self._text, *tokens]) > 1:
+                break
+            logits = logits[: self._size]
+            if self._draws:
+                law = laws(logits, self._sampling)
+                drawn.append(np.pad(law, (0, self._size - len(law))))
+                tokens.append(int(draw(law[None], self._rng.random(1))[0]))
+            else:
+                tokens.append(int(logits.argmax()))
+            if self._model.model.vocabulary.ends(tokens[-1]):
+                break
+        return Draft.chain(tokens, laws=np.stack(drawn) if drawn else None)
+
+
+def draws(sampling: Sampling) -> bool:
+    """Whether drafts are drawn: the law is one of the logits alone, and leaves a choice."""
+    sampling = complete(sampling)
+    changed = sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias or sampling.schema
+    return bool(sampling.temperature) and not changed
