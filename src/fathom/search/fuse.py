@@ -66,7 +66,6 @@ class FuseSearch(RoundSearch):
         super().take(drafts)
         if drafts:
             self.generations.append(tuple(draft.id for draft in drafts))
-            self._recount()
         return self
 
     def plan_round(self) -> None:
@@ -98,7 +97,11 @@ class FuseSearch(RoundSearch):
 
     def settle(self, trajectory: Trajectory) -> None:
         self.pending.discard(trajectory.id)
+
+    @property
+    def standing(self) -> Standing:
         self._recount()
+        return super(JudgedSearch, self).standing
 
     def _recount(self) -> None:
         self.tally, self._whole = Tally(), {}
@@ -110,7 +113,3 @@ class FuseSearch(RoundSearch):
             share *= 1 - len(there) / max(1, len(generation))
             if share <= 0:
                 break
-
-    @property
-    def standing(self) -> Standing:
-        return super(JudgedSearch, self).standing

@@ -84,7 +84,7 @@ class HalvingSearch(RoundSearch):
     @property
     def _resting(self) -> list[int]:
         """What is unfinished and does not grow now."""
-        waiting = [*self.rung.live, *self._at_rung, *(grow.ids[0] for grow in self.planned)]
+        waiting = [*self.rung.live, *self._at_rung, *(id for grow in self.planned for id in grow.ids)]
         return [id for id in waiting if id in self.trajectories and id not in self._asked_to_conclude]
 
     def plan_round(self) -> None:

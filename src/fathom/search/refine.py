@@ -60,6 +60,8 @@ class RefineSearch(RoundSearch):
         self.round = 0
         self.source_of: dict[int, int] = {}
         self.revisions: tuple[int, ...] = ()
+        self.leaders: list[int] = []  # the best attempts with different answers, as many as are revised in a round
+        self.ranked = 0  # so many of those that are over were compared with them
         self.ranks: dict[int, int] = {}  # of an earlier search's answers, the best one first
 
     def take(self, drafts: Sequence[Trajectory]) -> Self:
@@ -72,14 +74,15 @@ class RefineSearch(RoundSearch):
             return
         if self.started and self.round >= self.rounds:
             return
-        sources = self._sources()
+        sources = self._lead()
         self.round += self.started > 0
         if not sources:
             self.afresh(self.wide)
             return
-        for index in range(self.wide):
-            source = sources[index % len(sources)]
-            self.source_of |= dict.fromkeys(self.afresh(1, (source,), self.finding(source)), source)
+        wide = self.allowed(self.wide)
+        for rank, source in enumerate(sources):  # the better ones get what does not go evenly
+            times = len(range(rank, wide, len(sources)))
+            self.source_of |= dict.fromkeys(self.afresh(times, (source,), self.finding(source)), source)
         self.revisions = tuple(sorted(self.pending))
 
     def _changed_nothing(self) -> bool:
@@ -87,12 +90,15 @@ class RefineSearch(RoundSearch):
         stated = [t for id in self.revisions if (t := self.trajectories.get(id)) is not None and t.answer is not None]
         return bool(stated) and all(t.key == self.trajectories[self.source_of[t.id]].key for t in stated)
 
-    def _sources(self) -> list[int]:
-        """The best attempts with different answers, as many as are revised in a round."""
+    def _lead(self) -> list[int]:
+        """The leaders, now that a round is over."""
+        new = [id for id in self.settled[self.ranked :] if self.trajectories[id].answer is not None]
+        self.ranked = len(self.settled)
         best: dict[str, int] = {}
-        for id in sorted(self.answered, key=self.worth, reverse=True):
+        for id in sorted([*self.leaders, *new], key=self.worth, reverse=True):
             best.setdefault(self.trajectories[id].key, id)
-        return list(best.values())[: self.wide]
+        self.leaders = list(best.values())[: self.wide]
+        return self.leaders
 
     def settle(self, trajectory: Trajectory) -> None:
         if self.judge is not None:

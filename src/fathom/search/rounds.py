@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Self
 
 from fathom.judges.base import Verdict, Verifier
@@ -24,7 +25,7 @@ class RoundSearch(JudgedSearch):
         super().__init__(judge, 0, depth)
         self.most = most
         self.planned: deque[Grow] = deque()
-        self.asked: dict[int, Grow] = {}
+        self.asked: dict[int, Grow] = {}  # with which an id was planned last, perhaps with others
         self.pending: set[int] = set()  # of this round, not over yet
 
     @abstractmethod
@@ -38,14 +39,17 @@ class RoundSearch(JudgedSearch):
 
     def plan(self, grow: Grow) -> None:
         """Grow this as soon as there is room."""
-        self.planned.extend(replace(grow, ids=(id,)) for id in grow.ids)
+        self.planned.append(grow)
         self.pending.update(grow.ids)
+        self.asked |= dict.fromkeys(grow.ids, grow)
+
+    def allowed(self, n: int) -> int:
+        """How many of ``n`` new attempts the limit on all of them allows."""
+        return n if self.most is None else max(0, min(n, self.most - self.started))
 
     def afresh(self, n: int, sources: Sequence[int] = (), feedback: str = "") -> tuple[int, ...]:
         """Plan ``n`` new attempts, as far as the limit on all of them allows; their ids."""
-        if self.most is not None:
-            n = min(n, self.most - self.started)
-        ids = self.new_ids(max(0, n))
+        ids = self.new_ids(self.allowed(n))
         self.started += len(ids)
         if ids:
             self.plan(Grow(ids, units=self.depth, sources=tuple(sources), feedback=feedback))
@@ -61,16 +65,17 @@ class RoundSearch(JudgedSearch):
             actions += self._begun(room)
         return actions
 
-    def _begun(self, room: int) -> list[Action]:
-        """What is planned, as far as there is room; equal attempts are asked for together."""
+    def _begun(self, room: int) -> list[Grow]:
+        """What is planned, as far as there is room."""
         begun: list[Grow] = []
-        for _ in range(min(room, len(self.planned))):
+        while room > 0 and self.planned:
             grow = self.planned.popleft()
-            self.asked[grow.ids[0]] = grow
-            if begun and grow.parent is None and replace(begun[-1], ids=grow.ids) == grow:
-                grow = replace(grow, ids=(*begun.pop().ids, *grow.ids))
+            if len(grow.ids) > room:
+                self.planned.appendleft(replace(grow, ids=grow.ids[room:]))
+                grow = replace(grow, ids=grow.ids[:room])
             begun.append(grow)
-        return list(begun)
+            room -= len(grow.ids)
+        return begun
 
     def settle(self, trajectory: Trajectory) -> None:
         super().settle(trajectory)
@@ -88,4 +93,5 @@ class RoundSearch(JudgedSearch):
             super().tell_lost(lost)
             self.pending.difference_update(lost.ids)
         else:  # a limit left nothing for them now; there may be room again when others end
-            self.planned.extendleft(self.asked[id] for id in reversed(lost.ids))
+            held_back = groupby(lost.ids, key=self.asked.__getitem__)
+            self.planned.extendleft(reversed([replace(grow, ids=tuple(ids)) for grow, ids in held_back]))
