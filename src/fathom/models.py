@@ -15,14 +15,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fathom.errors import UnknownModel, UsageError, one_of
+from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
+from fathom.language.model import LanguageModel, drawn
 from fathom.reasoner import Reasoner
+from fathom.uris import ModelURI
 
 if TYPE_CHECKING:
     from fathom.language.download import Progress
-    from fathom.language.engines.base import Sampling
-    from fathom.language.model import LanguageModel
+    from fathom.language.engines.base import Engine, Sampling
 
-__all__ = ["KINDS", "Kind", "available", "open_model"]
+__all__ = ["KINDS", "Kind", "available", "named_model", "open_model"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,6 @@ def available() -> list[dict[str, str]]:
     """What can be opened here: for each model or kind its ``uri``, ``summary``, what it ``can``, and ``state``; for
     embedded models also the ``pace`` that was measured on this machine, empty before that.
     """
-    from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
     from fathom.language.download import cached
     from fathom.language.engines.pace import remembered
 
@@ -71,54 +72,80 @@ def available() -> list[dict[str, str]]:
 async def open_model(uri: str = "embedded", *, progress: Progress | None = None, **options: Any) -> Reasoner:
     """Open the model that a name or URI names; ready to answer when this returns. See ``fathom.open``.
 
-    ``progress`` is told how far a download is, where the model has to be fetched first.
+    Options in the URI (``embedded(temperature=0.4)``) go before ``options``. ``progress`` is told how far a download
+    is, where the model has to be fetched first.
     """
-    from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
-
-    scheme, colon, rest = uri.partition(":")
-    if uri in ("", "embedded"):
-        uri = DEFAULT_MODEL
-    if uri in CATALOGUE:
-        from fathom.language.download import aobtain
-
-        return await _gguf(os.fspath(await aobtain(uri, progress=progress)), name=uri, **options)
-    if colon and rest and scheme in KINDS:
-        try:
-            return await KINDS[scheme].opener(rest, **options)
-        except TypeError as error:
-            if "unexpected keyword argument" in str(error):
-                raise UsageError(f"{uri}: {str(error).partition(') ')[2] or error}") from None
-            raise
-    forms = [kind.uri for kind in KINDS.values()]
-    raise UnknownModel(one_of("model", uri, ["embedded", *CATALOGUE, *forms]))
-
-
-async def _gguf(
-    path: str, *, form: str = "short", sampling: Sampling | None = None, name: str | None = None, **options: Any
-) -> Reasoner:
-    from fathom.language.engines.gguf import open_gguf
-    from fathom.language.model import LanguageModel
-
-    engine = await asyncio.to_thread(open_gguf, path, **options)
-    return await _prepared(LanguageModel(engine, form=form, sampling=sampling, name=name))
-
-
-async def _prepared(model: LanguageModel) -> LanguageModel:
+    named = named_model(uri)
+    options = {**options, **named.options}
+    if named.kind in ("", "gguf") and options.get("draft") in CATALOGUE:
+        options["draft"] = await _fetched(options["draft"], progress)
     try:
-        await model.prepare()
-    except BaseException:
-        await model.aclose()
+        if named.kind:
+            return await KINDS[named.kind].opener(named.place, **options)
+        return await _gguf(await _fetched(named.place, progress), name=named.place, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise UsageError(f"{uri}: such a model has no option {str(error).rpartition(' ')[2]}") from None
         raise
-    return model
 
 
-async def _openai(name: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:
+def named_model(uri: str) -> ModelURI:
+    """The URI taken apart. Raises UnknownModel where it names no kind of model, and none of the catalogue's."""
+    found = ModelURI.parse(uri)
+    if "api_key" in found.options:
+        raise UsageError("a key is not said in a model's name, which is kept and shown: set OPENAI_API_KEY")
+    if found.place in CATALOGUE if not found.kind else found.kind in KINDS and found.place:
+        return found
+    raise UnknownModel(one_of("model", uri, ["embedded", *CATALOGUE, *(kind.uri for kind in KINDS.values())]))
+
+
+async def _fetched(name: str, progress: Progress | None) -> str:
+    """The path of a model of the catalogue, once it is here."""
+    from fathom.language.download import aobtain
+
+    return os.fspath(await aobtain(name, progress=progress))
+
+
+def _speaking(open_engine: Callable[..., Awaitable[Engine]]) -> Callable[..., Awaitable[LanguageModel]]:
+    """Opens a language model that is ready to answer by what opens its engine, which the other options go to."""
+
+    async def opened(
+        place: str, *, form: str = "short", sampling: Sampling | None = None, name: str | None = None, **options: Any
+    ) -> LanguageModel:
+        how = drawn(options, sampling)
+        engine = await open_engine(place, **options)
+        try:
+            model = LanguageModel(engine, form=form, sampling=how, name=name)
+            await model.prepare()
+        except BaseException:
+            await engine.aclose()
+            raise
+        return model
+
+    return opened
+
+
+@_speaking
+async def _gguf(path: str, **options: Any) -> Engine:
+    from fathom.language.engines.gguf import open_gguf
+
+    return await asyncio.to_thread(open_gguf, path, **options)
+
+
+@_speaking
+async def _openai(name: str, **options: Any) -> Engine:
     from fathom.language.engines.openai import engine_of
-    from fathom.language.model import LanguageModel
 
     engine = await engine_of(name, **options)
     await engine.identify()
-    return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
+    return engine
+
+
+@_speaking
+async def _hf(name: str, **options: Any) -> Engine:
+    from fathom.language.engines.hf import HFEngine
+
+    return await asyncio.to_thread(HFEngine, name, **options)
 
 
 async def _recursive(name: str, **options: Any) -> Reasoner:
@@ -137,14 +164,6 @@ def _shipped() -> str:
     """The names of the recursive checkpoints in the package; no torch is needed to read them."""
     folder = files("fathom") / "recursive" / "checkpoints"
     return ", ".join(sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if "safetensors" in f.name))
-
-
-async def _hf(name: str, *, form: str = "short", sampling: Sampling | None = None, **options: Any) -> Reasoner:
-    from fathom.language.engines.hf import HFEngine
-    from fathom.language.model import LanguageModel
-
-    engine = await asyncio.to_thread(HFEngine, name, **options)
-    return await _prepared(LanguageModel(engine, form=form, sampling=sampling))
 
 
 _LOCAL = "logprobs, extend, fork, revise"

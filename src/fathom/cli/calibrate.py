@@ -26,7 +26,12 @@ __all__ = ["calibrate"]
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A name or URI, see `fathom models`.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4)."
+        ),
+    ],
     dataset: Annotated[str, typer.Argument(help="A .jsonl or .csv file, arithmetic:N, reasoning-gym:NAME, …")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The profile's file (default: where auto looks).")

@@ -26,7 +26,14 @@ __all__ = ["plan"]
 
 def plan(
     prompt: Annotated[str | None, typer.Argument(help="The question (default: one of usual length).")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="A name or URI, see `fathom models`.")] = "embedded",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4).",
+        ),
+    ] = "embedded",
     within: Annotated[str | None, typer.Option(help="Deadline: 150ms, 2s, 1m30s.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Generated tokens at most, of all roles.")] = None,
     width: Annotated[int | None, typer.Option(help="Trajectories at most.")] = None,

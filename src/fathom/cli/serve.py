@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from fathom.uris import ModelURI
+
 __all__ = ["serve"]
 
 
@@ -82,6 +84,8 @@ def serve(
 
 def _short(uri: str) -> str:
     """What clients call a model that was given by its URI."""
-    scheme, colon, rest = uri.partition(":")
-    name = (rest if colon else scheme).partition("@")[0]
-    return Path(name).stem if scheme == "gguf" else name
+    named = ModelURI.parse(uri)
+    if not named.kind:
+        return uri.partition("(")[0].strip() or named.place
+    name = named.place.partition("@")[0]
+    return Path(name).stem if named.kind == "gguf" else name

@@ -38,7 +38,14 @@ echo "What is 15% of 80?" | fathom solve --model openai:qwen3@http://localhost:8
 
 def solve(
     prompt: Annotated[str | None, typer.Argument(help="The question; '-' or nothing reads standard input.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="A name or URI, see `fathom models`.")] = "embedded",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4).",
+        ),
+    ] = "embedded",
     strategy: Annotated[str | None, typer.Option("--strategy", "-s", help="See `fathom strategies`.")] = None,
     within: Annotated[str | None, typer.Option(help="Deadline: 150ms, 2s, 1m30s.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Generated tokens at most, of all roles.")] = None,

@@ -29,7 +29,12 @@ __all__ = ["shown", "sweep"]
 
 
 def sweep(
-    model: Annotated[str, typer.Argument(help="A name or URI, see `fathom models`.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4)."
+        ),
+    ],
     dataset: Annotated[str, typer.Argument(help="A .jsonl or .csv file, arithmetic:N, reasoning-gym:NAME, …")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The directory that keeps it all.")],
     samples: Annotated[int, typer.Option(help="Samples a question, beside the greedy answer.")] = 16,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fathom.budget import Meter
-from fathom.errors import CapabilityError, EngineError, UnknownModel, one_of
+from fathom.errors import CapabilityError, EngineError
 from fathom.language.charging import charge
 from fathom.language.engines.base import Engine, EngineCapability, Prompt, Request, Sampling
 from fathom.reasoner import Session
@@ -198,9 +198,6 @@ async def _opened(uri: str) -> Engine:
 
 def check_model(uri: str) -> None:
     """Raises UnknownModel for a URI that names no kind of model; whether it can be opened shows when it is asked."""
-    from fathom.language.catalogue import CATALOGUE
-    from fathom.models import KINDS
+    from fathom.models import named_model
 
-    scheme, _, rest = uri.partition(":")
-    if uri and uri != "embedded" and uri not in CATALOGUE and not (scheme in KINDS and rest):
-        raise UnknownModel(one_of("model", uri, ["embedded", *CATALOGUE, *(kind.uri for kind in KINDS.values())]))
+    named_model(uri)

@@ -17,26 +17,26 @@ from fathom.costs import Costed
 from fathom.errors import InputError
 from fathom.lab.datasets import Dataset
 from fathom.lab.records import Terms
-from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
+from fathom.language.catalogue import CATALOGUE
 from fathom.language.model import LanguageModel
 from fathom.language.prompts import FORMS
 from fathom.reasoner import Reasoner
 from fathom.records import Problem
+from fathom.uris import ModelURI
 
 __all__ = ["facts_of", "hash_of", "terms_of"]
 
 
 def hash_of(uri: str) -> str:
     """The sha256 of the file that a model's URI leads to; empty for a server, whose file nobody sees."""
-    name = DEFAULT_MODEL if uri in ("", "embedded") else uri
-    if name in CATALOGUE:
-        return CATALOGUE[name].sha256
-    scheme, _, rest = uri.partition(":")
-    if scheme == "recursive":
+    named = ModelURI.parse(uri)
+    if not named.kind:
+        return CATALOGUE[named.place].sha256 if named.place in CATALOGUE else ""
+    if named.kind == "recursive":
         from fathom.recursive.library import find_checkpoint
 
-        return _digest(find_checkpoint(rest))
-    return _digest(Path(rest)) if scheme == "gguf" else ""
+        return _digest(find_checkpoint(named.place))
+    return _digest(Path(named.place)) if named.kind == "gguf" else ""
 
 
 def _digest(path: Path) -> str:

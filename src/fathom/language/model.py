@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+from typing import Any
+
+import msgspec
 
 from fathom.answers import warm_up
 from fathom.budget import Meter
@@ -17,14 +20,29 @@ from fathom.language.timing import Habits, Timing
 from fathom.reasoner import Capability
 from fathom.records import Message, Problem
 
-__all__ = ["LanguageModel"]
+__all__ = ["DRAWING", "LanguageModel", "drawn"]
 
 DEFAULT_SAMPLING = Sampling(temperature=0.7)
+DRAWING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "stop")
+"""The fields of Sampling that say how tokens are drawn, which are options of every language model."""
 TOP_LOGPROBS = 20
 """How many of the likeliest tokens are asked for: the most that hosted APIs give."""
 
 SMALL = 3e9
 """Parameters below which a model is shown an example of how to answer."""
+
+
+def drawn(options: dict[str, Any], sampling: Sampling | None = None) -> Sampling:
+    """How tokens are drawn: ``sampling`` or the default, and over it what ``options`` say, which is taken out of them.
+
+    Raises UsageError for values that make no sense.
+    """
+    said = {name: options.pop(name) for name in DRAWING if name in options}
+    try:
+        found = msgspec.convert(said, Sampling)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the model's options: {error}") from None
+    return dataclasses.replace(sampling or DEFAULT_SAMPLING, **{name: getattr(found, name) for name in said})
 
 
 class LanguageModel:

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from fathom import tracing
 from fathom.answers import warm_up
@@ -16,8 +15,8 @@ from fathom.language.engines.base import Price, Sampling
 from fathom.language.engines.hedged import HedgedEngine
 from fathom.language.engines.openai import OpenAIEngine, engine_of
 from fathom.language.engines.traced import TracedEngine
-from fathom.language.model import LanguageModel
-from fathom.models import open_model
+from fathom.language.model import LanguageModel, drawn
+from fathom.models import named_model, open_model
 from fathom.planning.profile import Fitted
 from fathom.reasoner import Reasoner
 from fathom.serve.breaker import Breaker, GuardedEngine
@@ -25,6 +24,7 @@ from fathom.serve.config import EffortEntry, ModelEntry
 from fathom.serve.efforts import EFFORTS, by_curve, profile_of, told
 from fathom.serve.refusal import Refused
 from fathom.serve.wire import Effort, ModelCard
+from fathom.uris import ModelURI
 
 __all__ = ["Served", "choose", "open_served"]
 
@@ -56,7 +56,7 @@ class Served:
                 engine = HedgedEngine(model.engine, entry.hedge) if entry.hedge else model.engine
                 model.engine = GuardedEngine(engine, self.breaker)
             if tracing.active():
-                model.engine = TracedEngine(model.engine, PROVIDERS.get(entry.uri.partition(":")[0], "fathom"))
+                model.engine = TracedEngine(model.engine, PROVIDERS.get(named_model(entry.uri).kind, "fathom"))
 
     def __repr__(self) -> str:
         return f"Served({self.id!r})"
@@ -119,26 +119,28 @@ def choose(models: Mapping[str, Served], name: str) -> Served:
 
 async def open_served(id: str, entry: ModelEntry) -> Served:
     """Open a model as its entry says. Raises what ``fathom.open`` raises, but for an upstream that is not there."""
-    scheme, _, rest = entry.uri.partition(":")
-    if scheme == "openai":
-        return await _open_upstream(id, entry, rest)
+    named = named_model(entry.uri)
+    if named.kind == "openai":
+        return await _open_upstream(id, entry, named)
     if entry.api_key_env or entry.max_concurrency or entry.timeout or entry.price:
         raise UsageError(f"models.{id}: api_key_env, price, timeout and max_concurrency go with openai: models only")
-    if scheme == "recursive":
+    if named.kind == "recursive":
         return Served(id, entry, await open_model(entry.uri))
     model = await open_model(entry.uri, form=entry.form)
     await asyncio.to_thread(warm_up)  # the algebra that compares answers: its import would hold up the first requests
     return Served(id, entry, model)
 
 
-async def _open_upstream(id: str, entry: ModelEntry, name: str) -> Served:
-    options: dict[str, Any] = {"api_key": os.environ[entry.api_key_env] if entry.api_key_env else None}
+async def _open_upstream(id: str, entry: ModelEntry, named: ModelURI) -> Served:
+    options = dict(named.options)
+    sampling = drawn(options)
+    options |= {"api_key": os.environ[entry.api_key_env] if entry.api_key_env else None}
     options |= {"timeout": entry.timeout} if entry.timeout else {}
     options |= {"max_concurrency": entry.max_concurrency} if entry.max_concurrency else {}
     if entry.price is not None:
         options["price"] = Price(entry.price.prompt, entry.price.completion)
-    engine = await engine_of(name, **options)
-    model = LanguageModel(engine, form=entry.form)
+    engine = await engine_of(named.place, **options)
+    model = LanguageModel(engine, form=entry.form, sampling=sampling)
     try:
         await engine.identify()
         served = Served(id, entry, model)

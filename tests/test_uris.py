@@ -1,0 +1,111 @@
+"""What models are called by, and that what their names say reaches them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from upstreams import Upstream
+
+import fathom
+from fathom.errors import FathomError, SpecError, UnknownModel, UsageError
+from fathom.lab.datasets import load_dataset
+from fathom.lab.identity import hash_of, terms_of
+from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
+from fathom.models import named_model
+from fathom.specs import Spec
+from fathom.uris import ModelURI
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "place"),
+    [
+        ("", "", DEFAULT_MODEL),
+        ("embedded", "", DEFAULT_MODEL),
+        ("smollm2-135m", "", "smollm2-135m"),
+        ("gguf:/models/a (8b).gguf", "gguf", "/models/a (8b).gguf"),
+        ("gguf:/models/a (copy)", "gguf", "/models/a (copy)"),
+        ("openai:org/model:free@http://h:1/v1", "openai", "org/model:free@http://h:1/v1"),
+    ],
+)
+def test_a_name_without_options(text: str, kind: str, place: str) -> None:
+    assert ModelURI.parse(text) == ModelURI(kind, place)
+
+
+words = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
+values = st.one_of(
+    st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
+)
+
+
+@given(
+    st.sampled_from(["embedded", "smollm2-135m", "openai:m@http://h:1/v1", "gguf:/a (b)/c.gguf", "recursive:q (2)"]),
+    st.dictionaries(words, values, min_size=1, max_size=4),
+)
+def test_options_are_those_of_a_spec(name: str, options: dict[str, object]) -> None:
+    said = str(Spec("x", options))[1:]
+    bare = ModelURI.parse(name)
+    assert ModelURI.parse(name + said) == ModelURI(bare.kind, bare.place, options)
+
+
+@given(st.text(max_size=40))
+def test_whatever_is_said_is_taken_apart_or_refused(text: str) -> None:
+    try:
+        named_model(text)
+    except FathomError as error:
+        assert "\n" not in str(error).strip() or "\n" in text
+
+
+@pytest.mark.parametrize("text", ["embedded(temperature 1)", "smollm2-135m(a=1, a=2)", "embedded(a=)"])
+def test_parentheses_that_say_nothing_are_one_clear_error(text: str) -> None:
+    with pytest.raises(SpecError, match="cannot read"):
+        named_model(text)
+
+
+def test_a_key_is_not_said_in_a_name() -> None:
+    with pytest.raises(UsageError, match="OPENAI_API_KEY") as refused:
+        named_model("openai:m@http://h:1/v1(api_key=sk-12345)")
+    assert "12345" not in str(refused.value)
+
+
+def test_options_in_the_name_reach_the_server_and_go_before_the_others() -> None:
+    with Upstream() as server:
+        uri = f"openai:m@{server.url}(temperature=0.25, top_p=0.5, stop=[END])"
+        model = fathom.open(uri, temperature=1.5, presence_penalty=0.5)
+        assert fathom.solve(model, "What is 6 times 7?", strategy="vote(width=2)").answer
+        sent = server.bodies[-1]
+    asked = {name: sent[name] for name in ("temperature", "top_p", "presence_penalty", "stop")}
+    assert asked == {"temperature": 0.25, "top_p": 0.5, "presence_penalty": 0.5, "stop": ["END"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("temperature=hot", "temperature"),
+        ("temperature=-1", "between 0 and 100"),
+        ("temperture=1", "no option 'temperture'"),
+        ("form=poem", "answer form"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_by_name(options: str, said: str) -> None:
+    with Upstream() as server, pytest.raises(UsageError, match=said):
+        fathom.open(f"openai:m@{server.url}({options})")
+
+
+def test_an_unknown_model_is_refused_with_those_that_there_are() -> None:
+    for text in ("gpt-9", "gpt-9(temperature=1)", "gguf:", "nowhere:x(a=1)"):
+        with pytest.raises(UnknownModel, match="smollm2-135m"):
+            named_model(text)
+
+
+def test_a_sweep_names_the_sampling_that_the_name_says(tmp_path: Path) -> None:
+    data = load_dataset("arithmetic:2")
+    with Upstream() as server:
+        terms = [
+            terms_of(fathom.open(uri), uri, data, 0)
+            for uri in (f"openai:m@{server.url}", f"openai:m@{server.url}(temperature=0.25)")
+        ]
+    assert [t.sampling for t in terms] == ['{"temperature": 0.7}', '{"temperature": 0.25}']
+    assert hash_of("smollm2-135m(temperature=0.25)") == CATALOGUE["smollm2-135m"].sha256
