@@ -76,7 +76,7 @@ class Learned(msgspec.Struct, frozen=True):
 
 _lock, _writing = threading.Lock(), threading.Lock()
 _known: dict[str, Learned] = {}
-_unsaved: set[str] = set()
+_unsaved: dict[str, Learned] = {}
 _saved_at = -math.inf
 
 
@@ -107,7 +107,7 @@ def remember(model: str, engine: str, found: Learned) -> None:
     name = _file_of(model, engine)
     with _lock:
         _known[name] = found
-        _unsaved.add(name)
+        _unsaved[name] = found
         due = time.monotonic() - _saved_at >= _EVERY
         if due:
             _saved_at = time.monotonic()
@@ -120,7 +120,7 @@ def save() -> None:
     """Write what is new. Where nothing can be written, nothing is kept."""
     with _writing:
         with _lock:
-            due: Mapping[str, Learned] = {name: _known[name] for name in _unsaved}
+            due = dict(_unsaved)
             _unsaved.clear()
         for name, found in due.items():
             with contextlib.suppress(OSError):
