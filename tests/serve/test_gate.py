@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import time
 from collections.abc import Sequence
 
 import openai
@@ -143,6 +145,24 @@ def test_no_permit_is_lost_whoever_leaves_when(steps: Sequence[str]) -> None:
         assert (gate.running, gate.waiting) == (0, 0)
 
     asyncio.run(scenario())
+
+
+async def test_one_that_has_no_time_left_does_not_hold_up_those_behind_it() -> None:
+    gate, client, ended = Gate(1, 10), Client("c"), []
+
+    async def visit(name: str, seconds: float) -> None:
+        with contextlib.suppress(Refused):
+            async with gate.enter(client, Meter(Budget(seconds=seconds))):
+                ended.append(name)
+
+    async with gate.enter(client, Meter()):
+        tasks = [asyncio.create_task(visit(*one)) for one in (("late", 0.1), ("early", 60.0))]
+        await asyncio.sleep(0)
+        time.sleep(0.08)  # noqa: ASYNC251 (nobody notices that its patience has ended)
+    assert gate.waiting == 0
+    await asyncio.gather(*tasks)
+    assert ended == ["early"]
+    assert (gate.running, gate.waiting) == (0, 0)
 
 
 async def test_a_web_page_cannot_get_in_under_a_name_of_its_own(open_house: Open) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstreams import Upstream
 
-from fathom.serve.landing import Landings, Slot
+from fathom.serve.landing import LEAST, Landings, Slot
 
 SECONDS = st.floats(0.05, 5.0)
 
@@ -60,6 +60,34 @@ async def test_beyond_what_can_end_in_time_requests_wait_until_others_have_ended
     assert landings.book(1.0, deadline) is not None
 
 
+@given(SECONDS, st.lists(SECONDS, max_size=60))
+def test_what_is_hopeless_cannot_be_booked_whoever_leaves(asked: float, others: Sequence[float]) -> None:
+    async def scenario() -> None:
+        landings, now = Landings(), time.monotonic()
+        taken = [slot for seconds in others if (slot := landings.book(seconds, now + seconds)) is not None]
+        late = now + (LEAST / 2) * asked  # half of what it needs is left
+        assert landings.hopeless(asked, late)
+        assert not taken or landings.book(asked, late) is None
+        for slot in taken:
+            landings.free(slot)
+
+    asyncio.run(scenario())
+
+
+async def test_a_landing_that_came_late_makes_the_next_ones_earlier() -> None:
+    landings, deadline = Landings(), time.monotonic() + 1.0
+    before = landings.book(1.0, deadline)
+    assert before is not None
+    landings.free(before)
+    late = landings.book(0.1, time.monotonic() - 0.1)
+    assert late is not None
+    landings.free(late)
+    after = landings.book(1.0, deadline)
+    assert after is not None
+    assert after.end < before.end
+    landings.free(after)
+
+
 async def test_a_loop_that_is_held_up_is_seen_to_be_late() -> None:
     landings = Landings()
     slot = landings.book(math.inf, math.inf)
@@ -74,7 +102,7 @@ async def test_a_loop_that_is_held_up_is_seen_to_be_late() -> None:
 async def test_a_burst_on_an_upstream_with_slow_replies_all_ends(open_house: Open, upstream: Upstream) -> None:
     upstream.fault = lambda number: "slow" if number % 10 == 9 else None
     house = await open_house()
-    asked = {"strategy": "vote", "width": 4, "within": 0.5}
+    asked = {"strategy": "vote", "width": 4, "within": 2}
     ends = await asyncio.gather(*(house.ask(fathom=asked) for _ in range(64)), return_exceptions=True)
     for end in ends:
         if isinstance(end, openai.APIStatusError):

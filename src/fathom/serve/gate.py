@@ -23,7 +23,8 @@ __all__ = ["Gate"]
 
 LONGEST = 3600.0  # that anyone waits
 
-Turn = tuple[Meter, "asyncio.Future[Slot]"]
+Turn = tuple[Meter, "asyncio.Future[Slot | None]"]
+"""A request that waits, and where it is told its slot, or None: that there is too little time left."""
 
 
 class Gate:
@@ -43,7 +44,9 @@ class Gate:
         """Wait for a turn, as long as enough of its time would be left. Raises Refused (503)."""
         if self.closed:
             raise Refused(503, "the gateway is shutting down", code="shutting_down", retry_after=5.0)
-        slot = (None if self.waiting else self._admit(meter)) or await self._wait(client, meter)
+        slot = None if self.waiting else self._admit(meter)
+        if slot is None:
+            slot = await self._wait(client, meter)
         meter.deadline = min(meter.deadline, slot.begin)
         try:
             yield
@@ -54,75 +57,94 @@ class Gate:
         """A permit and a landing slot, or neither."""
         if self.running >= self.most:
             return None
-        slot = self.landings.book(meter.deadline - meter.started, meter.deadline)
+        slot = self.landings.book(_asked(meter), meter.deadline)
         if slot is not None:
             self.running += 1
         return slot
 
     async def _wait(self, client: Client, meter: Meter) -> Slot:
         if self.waiting >= self.queue:
-            raise Refused(
-                503,
-                f"{self.running} requests are running and {self.waiting} are waiting; come again",
-                code="overloaded",
-                retry_after=1.0,
-            )
-        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._turns.setdefault(client, deque()).append((meter, turn))
+            raise _come_again(f"{self.running} requests are running and {self.waiting} are waiting")
+        turn: Turn = meter, asyncio.get_running_loop().create_future()
+        self._turns.setdefault(client, deque()).append(turn)
         self.waiting += 1
+        slot: Slot | None = None
         try:
             async with asyncio.timeout(_patience(meter)):
-                return await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():  # the permit had been handed over already
-                self._leave(turn.result())
-            else:
-                self._forget(client, turn)
-            if isinstance(error, TimeoutError):
-                raise Refused(
-                    503,
-                    f"too little time was left while the request waited behind {self.running} others; come again",
-                    code="overloaded",
-                    retry_after=1.0,
-                ) from None
+                slot = await turn[1]
+        except TimeoutError:
+            slot = turn[1].result() if _granted(turn) else None
+        except BaseException:
+            if _granted(turn) and (slot := turn[1].result()) is not None:
+                self._leave(slot)
             raise
+        finally:
+            self._forget(client, turn)
+        if slot is None:
+            self._let_others_in()
+            raise _come_again(f"too little time was left while the request waited behind {self.running} others")
+        return slot
 
-    def _forget(self, client: Client, turn: asyncio.Future[Slot]) -> None:
-        turns = self._turns.get(client, deque())
-        for entry in turns:
-            if entry[1] is turn:
-                self.waiting -= 1
-                turns.remove(entry)
-                break
-        if not turns:
-            self._turns.pop(client, None)
+    def _forget(self, client: Client, turn: Turn) -> None:
+        turns = self._turns.get(client)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            self.waiting -= 1
+            if not turns:
+                del self._turns[client]
 
     def _leave(self, slot: Slot) -> None:
         self.running -= 1
         self.landings.free(slot)
-        while self.running < self.most and self._let_in():
+        self._let_others_in()
+
+    def _let_others_in(self) -> None:
+        while self.running < self.most and self._let_one_in():
             pass
 
-    def _let_in(self) -> bool:
+    def _let_one_in(self) -> bool:
         """Let in the first client's next request, or that of the next client where that has no room to land."""
-        for client, turns in self._turns.items():
-            meter, turn = turns[0]
-            slot = None if turn.done() else self._admit(meter)  # done: whoever waited is leaving at this very moment
-            if slot is None and not turn.done():
-                continue
-            turns.popleft()
-            del self._turns[client]
-            if turns:
-                self._turns[client] = turns  # at the end: the others come first
-            self.waiting -= 1
-            if slot is not None:
-                turn.set_result(slot)
-            return True
+        for client in list(self._turns):
+            turn = self._next(client)
+            slot = None if turn is None else self._admit(turn[0])
+            if turn is not None and slot is not None:
+                self._forget(client, turn)
+                if client in self._turns:
+                    self._turns.move_to_end(client)
+                turn[1].set_result(slot)
+                return True
         return False
+
+    def _next(self, client: Client) -> Turn | None:
+        """The client's first request that can still be thought over in time; those before it are told that they cannot.
+
+        They must not hold up the others: under load, the first of a line is always the one that has least time left.
+        """
+        while turns := self._turns.get(client):
+            turn = meter, future = turns[0]
+            if not future.done() and not self.landings.hopeless(_asked(meter), meter.deadline):
+                return turn
+            self._forget(client, turn)
+            if not future.done():
+                future.set_result(None)
+        return None
+
+
+def _granted(turn: Turn) -> bool:
+    """Whether a turn has been told how it ends, which may be at the very moment at which it gives up."""
+    return turn[1].done() and not turn[1].cancelled()
+
+
+def _asked(meter: Meter) -> float:
+    return meter.deadline - meter.started
 
 
 def _patience(meter: Meter) -> float:
     """Seconds that a request waits for its turn before too little of its time is left."""
     if meter.deadline == math.inf:
         return LONGEST
-    return min(LONGEST, meter.started + (1 - LEAST) * (meter.deadline - meter.started) - time.monotonic())
+    return min(LONGEST, meter.started + (1 - LEAST) * _asked(meter) - time.monotonic())
+
+
+def _come_again(why: str) -> Refused:
+    return Refused(503, f"{why}; come again", code="overloaded", retry_after=1.0)

@@ -3,10 +3,11 @@
 Ending a request takes the event loop a few milliseconds, and it ends one at a time: of many with one deadline the last
 would be late by the sum of the others. So every request books a landing slot, the latest free stretch of the loop's
 time before its deadline (scheduling backwards from due dates; Jackson, 1955), and ends when that begins. One whose
-slot would leave it too little time waits until others have landed.
+slot would leave it too little time waits until others have landed, and is hopeless once even a sky without others
+would.
 
 How long a stretch is, the loop itself tells: by the CPU time that requests take it, by how much longer than that it
-needs where others use the processor too, and by how late its timers are.
+needs where others use the processor too, and by how late its timers and the landings before were.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["LEAST", "Landings", "Pulse", "Slot"]
 BEAT = 0.01  # seconds between two looks at the loop
 FADE = 0.5  # seconds in which half of a lateness is forgotten
 FIRST_COST = 0.003
-LEAST = 0.25  # of its time at least is a request's to think in
+LEAST = 0.5  # of its time at least is a request's to think in
 MOST_STRETCH = 8.0
 
 
@@ -39,8 +40,13 @@ class Pulse:
 
     @property
     def late(self) -> float:
-        """Seconds by which it is late, as far as is known."""
+        """Seconds by which it is late now, as far as is known."""
         return self._late * math.exp2((self._late_at - time.monotonic()) / FADE)
+
+    def was_late(self, seconds: float) -> None:
+        """So late was something that was to be done at a time."""
+        if seconds >= self.late:
+            self._late, self._late_at = seconds, time.monotonic()
 
     def enter(self) -> None:
         """Something runs: tick."""
@@ -59,8 +65,7 @@ class Pulse:
 
     def _tick(self, due: float) -> None:
         late = asyncio.get_running_loop().time() - due
-        if late >= self.late:
-            self._late, self._late_at = late, time.monotonic()
+        self.was_late(late)
         if late > BEAT:  # it had no rest in this beat
             busy = max(time.thread_time() - self._busy, (BEAT + late) / MOST_STRETCH)
             self.stretch += 0.1 * (max(1.0, (BEAT + late) / busy) - self.stretch)
@@ -100,7 +105,7 @@ class Landings:
         and it can be tried again.
         """
         if deadline < math.inf:
-            cost, end = self.cost, deadline - min(self.pulse.late, (1 - LEAST) * asked)
+            cost, end = self.cost, self._end(asked, deadline)
             for other in reversed(self._taken):
                 if other.end <= end - cost:
                     break
@@ -114,11 +119,20 @@ class Landings:
         self.pulse.enter()
         return slot
 
+    def hopeless(self, asked: float, deadline: float) -> bool:
+        """Whether too little time would be left to it even if nobody else took any."""
+        return self._end(asked, deadline) - self.cost - time.monotonic() < LEAST * asked
+
+    def _end(self, asked: float, deadline: float) -> float:
+        """When to have landed, for all to be done by the deadline on a loop that is late."""
+        return deadline - min(self.pulse.late, (1 - LEAST) / 2 * asked)
+
     def free(self, slot: Slot) -> None:
         """The request has ended."""
         self.pulse.leave()
         if slot.begin < math.inf:
             self._taken.remove(slot)
+            self.pulse.was_late(time.monotonic() - slot.end)
         busy = time.thread_time()
         self._cpu += 0.05 * (busy - self._busy - self._cpu)
         self._busy = busy
