@@ -35,7 +35,7 @@ async def test_a_straggler_is_overtaken(server: Upstream, stream: bool) -> None:
     (heard,) = await asyncio.wait_for(hear(engine, request(seed=7, stream=stream)), 10)
     assert heard.finish is Finish.STOP
     assert heard.text == "The answer is 7."
-    assert engine.hedged == 1
+    assert (engine.hedged, engine.won) == (1, 1)
     assert heard.prompt_tokens + heard.reused_tokens > PROMPT_TOKENS  # the one that hung had read the prompt too
     await engine.aclose()
     for _ in range(100):
@@ -62,7 +62,7 @@ async def test_no_more_than_the_share_is_asked_twice(server: Upstream) -> None:
     for _ in range(5):
         await asyncio.gather(*(hear(engine, request(seed=1)) for _ in range(20)))
     asked = 100
-    assert len(server.bodies) - sent - asked == engine.hedged
+    assert 0 <= len(server.bodies) - sent - asked <= engine.hedged  # one that was overtaken at once is not sent
     assert 1 <= engine.hedged <= 2 + 0.05 * (asked + 20)
     await engine.aclose()
 
@@ -87,12 +87,17 @@ async def test_leaving_and_cancelling_stop_both(server: Upstream) -> None:
     engine = await hedged(server)
     server.fault = lambda number: "hang"
     async with engine.generate(request(n=2, seed=1)) as generation:
+
+        async def read() -> list[Finish]:
+            return [piece.finish async for piece in generation if piece.finish is not None]
+
+        reading = asyncio.create_task(read())
         while server.running < 2:  # noqa: ASYNC110 (it runs in another thread)
             await asyncio.sleep(0.005)
         for index in range(2):
             generation.cancel(index)
-        ends = [piece.finish async for piece in generation if piece.finish is not None]
-    assert ends == [Finish.CANCELLED] * 2
+        assert await reading == [Finish.CANCELLED] * 2
+    assert (engine.hedged, engine.won) == (1, 0)
     for _ in range(100):
         if not server.running:
             break

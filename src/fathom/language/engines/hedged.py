@@ -13,7 +13,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 from fathom.language.engines.base import Engine, Finish, Generation, Piece, Request
@@ -49,14 +49,18 @@ class _Beginnings:
 
 
 class HedgedEngine(WrappedEngine):
-    """An engine of a server whose stragglers are asked for twice; ``share`` of the requests at most, 0 is none."""
+    """An engine of a server whose stragglers are asked for twice; ``share`` of the requests at most, 0 is none.
+
+    Its generations must bear it that the reading of a piece is cancelled, and lose nothing by it.
+    """
 
     def __init__(self, engine: Engine, share: float = 0.05) -> None:
         super().__init__(engine)
         self._share = share
         self._allowed = 1.0 if share else 0.0
         self._whole, self._streamed = _Beginnings(), _Beginnings()
-        self.hedged = 0  # requests so far
+        self.hedged = 0  # requests so far of which some choices were asked for twice
+        self.won = 0  # of these, those of which a second request brought one
 
     def generate(self, request: Request) -> Generation:
         self._allowed = min(SAVED, self._allowed + self._share)
@@ -85,7 +89,6 @@ class _Source:
     generation: Generation
     first: int
     count: int
-    task: asyncio.Task[None] | None = None
 
     def cancel(self, index: int) -> None:
         if self.first <= index < self.first + self.count:
@@ -99,106 +102,133 @@ class _Place:
     sources: list[_Source]
     owner: _Source | None = None
     last: Piece | None = None
-    ended: bool = False
-    began: bool = field(default=False)
+    began: bool = False
 
 
 class _Hedged:
-    """See `fathom.language.engines.base.Generation`."""
+    """See `fathom.language.engines.base.Generation`.
+
+    Until it may have to be hedged, the one request is read directly; then each of them by a task of its own.
+    """
 
     def __init__(self, engine: HedgedEngine, request: Request) -> None:
         self._engine = engine
         self._request = request
         self._first = _Source(engine.plain(request), 0, request.n)
         self._places = [_Place([self._first]) for _ in range(request.n)]
-        self._sources: list[_Source] = []
-        self._out: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._out: deque[Piece | Exception] = deque()
+        self._more = asyncio.Event()
         self._left = request.n
         self._since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._hedge_at: float | None = None
+        self._won = False
 
     async def __aenter__(self) -> Self:
         await self._first.generation.__aenter__()
+        self._pieces = aiter(self._first.generation)
         self._since = time.monotonic()
-        self._begin(self._first)
         late, deadline = self._engine.beginnings(self._request).late, self._request.deadline
         if late is not None and (deadline is None or self._since + 2 * late < deadline):
-            self._timer = asyncio.get_running_loop().call_later(late, self._hedge)
+            self._hedge_at = asyncio.get_running_loop().time() + late
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        tasks = [source.task for source in self._sources if source.task is not None]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._first.generation.__aexit__(*exc)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Piece:
-        if not self._left and self._out.empty():
-            raise StopAsyncIteration
-        piece = await self._out.get()
-        if isinstance(piece, BaseException):
-            raise piece
-        return piece
+        while not self._out:
+            if not self._left:
+                raise StopAsyncIteration
+            if self._tasks:
+                self._more.clear()
+                await self._more.wait()
+            elif self._hedge_at is None:
+                self._take(self._first, await anext(self._pieces))
+            else:
+                try:
+                    async with asyncio.timeout_at(self._hedge_at):
+                        piece = await anext(self._pieces)
+                except TimeoutError:
+                    self._hedge_at = None
+                    self._tasks.append(asyncio.create_task(self._read_first()))
+                    await asyncio.sleep(0)  # what has come at this very moment is taken
+                    self._hedge()
+                else:
+                    self._take(self._first, piece)
+        found = self._out.popleft()
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def cancel(self, index: int) -> None:
         for source in list(self._places[index].sources):
             source.cancel(index)
 
-    def _begin(self, source: _Source) -> None:
-        self._sources.append(source)
-        source.task = asyncio.create_task(self._read(source))
+    async def _read_first(self) -> None:
+        try:
+            async for piece in self._pieces:
+                self._take(self._first, piece)
+        except Exception as error:
+            self._put(error)
 
     async def _read(self, source: _Source) -> None:
         try:
-            if source is self._first:
-                await self._take_all(source)
-            else:
-                async with source.generation:
-                    await self._take_all(source)
+            async with source.generation:
+                async for piece in source.generation:
+                    self._take(source, piece)
         except Exception as error:
-            self._out.put_nowait(error)
+            self._put(error)
 
-    async def _take_all(self, source: _Source) -> None:
-        async for piece in source.generation:
-            self._take(source, piece)
+    def _put(self, found: Piece | Exception) -> None:
+        self._out.append(found)
+        self._more.set()
 
     def _take(self, source: _Source, piece: Piece) -> None:
         piece.index += source.first
         place = self._places[piece.index]
+        gave_up = piece.finish in (Finish.FAILED, Finish.CANCELLED)
         if not place.began:
             place.began = True
-            if piece.finish not in (Finish.FAILED, Finish.CANCELLED):
+            if not gave_up:
                 self._engine.beginnings(self._request).add(time.monotonic() - self._since)
         if piece.finish is not None:
             place.sources.remove(source)
-        gave_up = piece.finish in (Finish.FAILED, Finish.CANCELLED)
         if place.owner is None and not (gave_up and place.sources):
             place.owner = source
+            if not gave_up:
+                self._count_win(source)
             for other in list(place.sources):
                 if other is not source:
                     other.cancel(piece.index)
         if place.owner is not source:
             self._pay(piece)
         elif piece.finish is None:
-            self._out.put_nowait(piece)
+            self._put(piece)
         else:
             place.last = piece
         if place.last is not None and not place.sources:
-            self._out.put_nowait(place.last)
+            self._put(place.last)
             place.last, self._left = None, self._left - 1
+
+    def _count_win(self, owner: _Source) -> None:
+        if owner is not self._first and not self._won:
+            self._won = True
+            self._engine.won += 1
 
     def _pay(self, piece: Piece) -> None:
         """What a choice that is not taken has cost, without what it said."""
         if piece.tokens or piece.prompt_tokens or piece.reused_tokens:
             cost = Piece(piece.index, tokens=piece.tokens, prompt_tokens=piece.prompt_tokens, estimated=piece.estimated)
             cost.reused_tokens = piece.reused_tokens
-            self._out.put_nowait(cost)
+            self._put(cost)
 
     def _hedge(self) -> None:
         """Ask once more for the choices of which nothing has come."""
@@ -210,7 +240,7 @@ class _Hedged:
             source = _Source(self._engine.plain(replace(self._request, n=count, seed=seed)), first, count)
             for place in self._places[first : first + count]:
                 place.sources.append(source)
-            self._begin(source)
+            self._tasks.append(asyncio.create_task(self._read(source)))
 
 
 def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
