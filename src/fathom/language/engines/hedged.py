@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -25,6 +25,8 @@ RECENT = 128  # begun replies by which the usual time is told
 LEAST = 20  # without so many, nothing is known
 TAIL = 0.95
 SAVED = 8.0  # hedges at most that a quiet time saves up
+
+_GAVE_UP = (Finish.FAILED, Finish.CANCELLED)
 
 
 class _Beginnings:
@@ -49,10 +51,7 @@ class _Beginnings:
 
 
 class HedgedEngine(WrappedEngine):
-    """An engine of a server whose stragglers are asked for twice; ``share`` of the requests at most, 0 is none.
-
-    Its generations must bear it that the reading of a piece is cancelled, and lose nothing by it.
-    """
+    """An engine of a server whose stragglers are asked for twice; ``share`` of the requests at most, 0 is none."""
 
     def __init__(self, engine: Engine, share: float = 0.05) -> None:
         super().__init__(engine)
@@ -97,32 +96,36 @@ class _Source:
 
 @dataclass
 class _Place:
-    """A choice: who is to bring it. ``last`` is its end, held back until the losers have told what they cost."""
+    """A choice that was asked for twice: who may bring it, and who does.
+
+    ``last`` is its end, held back until the losers have told what they cost.
+    """
 
     sources: list[_Source]
     owner: _Source | None = None
     last: Piece | None = None
-    began: bool = False
 
 
 class _Hedged:
     """See `fathom.language.engines.base.Generation`.
 
-    Until it may have to be hedged, the one request is read directly; then each of them by a task of its own.
+    Until it is hedged, which few are, the one request is read directly; then each of them by a task of its own.
     """
 
     def __init__(self, engine: HedgedEngine, request: Request) -> None:
         self._engine = engine
         self._request = request
         self._first = _Source(engine.plain(request), 0, request.n)
-        self._places = [_Place([self._first]) for _ in range(request.n)]
-        self._tasks: list[asyncio.Task[None]] = []
-        self._out: deque[Piece | Exception] = deque()
-        self._more = asyncio.Event()
+        self._begun: set[int] = set()
         self._left = request.n
         self._since = 0.0
-        self._hedge_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._places: dict[int, _Place] = {}
         self._won = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._direct = True
+        self._out: deque[Piece | BaseException] = deque()
+        self._more = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self._first.generation.__aenter__()
@@ -130,10 +133,12 @@ class _Hedged:
         self._since = time.monotonic()
         late, deadline = self._engine.beginnings(self._request).late, self._request.deadline
         if late is not None and (deadline is None or self._since + 2 * late < deadline):
-            self._hedge_at = asyncio.get_running_loop().time() + late
+            self._timer = asyncio.get_running_loop().call_later(late, self._hedge)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -147,81 +152,95 @@ class _Hedged:
         while not self._out:
             if not self._left:
                 raise StopAsyncIteration
-            if self._tasks:
-                self._more.clear()
-                await self._more.wait()
-            elif self._hedge_at is None:
-                self._take(self._first, await anext(self._pieces))
-            else:
-                try:
-                    async with asyncio.timeout_at(self._hedge_at):
-                        piece = await anext(self._pieces)
-                except TimeoutError:
-                    self._hedge_at = None
-                    self._tasks.append(asyncio.create_task(self._read_first()))
-                    await asyncio.sleep(0)  # what has come at this very moment is taken
-                    self._hedge()
-                else:
-                    self._take(self._first, piece)
+            if not self._tasks:
+                piece = await anext(self._pieces)
+                if not self._places:
+                    return self._noted(piece)
+                self._take(self._first, piece)  # it was hedged meanwhile
+                continue
+            if self._direct:
+                self._direct = False
+                self._begin(self._read(self._first, self._pieces))
+            self._more.clear()
+            await self._more.wait()
         found = self._out.popleft()
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found
 
     def cancel(self, index: int) -> None:
-        for source in list(self._places[index].sources):
+        place = self._places.get(index)
+        for source in [self._first] if place is None else list(place.sources):
             source.cancel(index)
 
-    async def _read_first(self) -> None:
-        try:
-            async for piece in self._pieces:
-                self._take(self._first, piece)
-        except Exception as error:
+    def _hedge(self) -> None:
+        """Ask once more for the choices of which nothing has come."""
+        silent = [index for index in range(self._request.n) if index not in self._begun]
+        if not silent or not self._engine.permit():
+            return
+        for first, count in _runs(silent):
+            seed = None if self._request.seed is None else self._request.seed + first
+            source = _Source(self._engine.plain(replace(self._request, n=count, seed=seed)), first, count)
+            self._places |= {index: _Place([self._first, source]) for index in range(first, first + count)}
+            self._begin(self._run(source))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._put(error)
 
-    async def _read(self, source: _Source) -> None:
-        try:
-            async with source.generation:
-                async for piece in source.generation:
-                    self._take(source, piece)
-        except Exception as error:
-            self._put(error)
+    async def _run(self, source: _Source) -> None:
+        async with source.generation:
+            await self._read(source, aiter(source.generation))
 
-    def _put(self, found: Piece | Exception) -> None:
+    async def _read(self, source: _Source, pieces: AsyncIterator[Piece]) -> None:
+        async for piece in pieces:
+            self._take(source, piece)
+
+    def _put(self, found: Piece | BaseException) -> None:
         self._out.append(found)
         self._more.set()
 
-    def _take(self, source: _Source, piece: Piece) -> None:
-        piece.index += source.first
-        place = self._places[piece.index]
-        gave_up = piece.finish in (Finish.FAILED, Finish.CANCELLED)
-        if not place.began:
-            place.began = True
-            if not gave_up:
+    def _noted(self, piece: Piece) -> Piece:
+        """A piece that is going out."""
+        if piece.index not in self._begun:
+            self._begun.add(piece.index)
+            if piece.finish not in _GAVE_UP:
                 self._engine.beginnings(self._request).add(time.monotonic() - self._since)
         if piece.finish is not None:
+            self._left -= 1
+        return piece
+
+    def _take(self, source: _Source, piece: Piece) -> None:
+        """A piece has come, of one of the requests; that of the first to say anything is whose choice it is."""
+        piece.index += source.first
+        place = self._places.get(piece.index)
+        if place is None:
+            self._put(self._noted(piece))
+            return
+        if piece.finish is not None:
             place.sources.remove(source)
-        if place.owner is None and not (gave_up and place.sources):
+        if place.owner is None and not (piece.finish in _GAVE_UP and place.sources):
             place.owner = source
-            if not gave_up:
-                self._count_win(source)
+            if source is not self._first and piece.finish not in _GAVE_UP and not self._won:
+                self._won = True
+                self._engine.won += 1
             for other in list(place.sources):
                 if other is not source:
                     other.cancel(piece.index)
         if place.owner is not source:
             self._pay(piece)
         elif piece.finish is None:
-            self._put(piece)
+            self._put(self._noted(piece))
         else:
             place.last = piece
         if place.last is not None and not place.sources:
-            self._put(place.last)
-            place.last, self._left = None, self._left - 1
-
-    def _count_win(self, owner: _Source) -> None:
-        if owner is not self._first and not self._won:
-            self._won = True
-            self._engine.won += 1
+            self._put(self._noted(place.last))
+            place.last = None
 
     def _pay(self, piece: Piece) -> None:
         """What a choice that is not taken has cost, without what it said."""
@@ -229,18 +248,6 @@ class _Hedged:
             cost = Piece(piece.index, tokens=piece.tokens, prompt_tokens=piece.prompt_tokens, estimated=piece.estimated)
             cost.reused_tokens = piece.reused_tokens
             self._put(cost)
-
-    def _hedge(self) -> None:
-        """Ask once more for the choices of which nothing has come."""
-        silent = [index for index, place in enumerate(self._places) if not place.began]
-        if not silent or not self._engine.permit():
-            return
-        for first, count in _runs(silent):
-            seed = None if self._request.seed is None else self._request.seed + first
-            source = _Source(self._engine.plain(replace(self._request, n=count, seed=seed)), first, count)
-            for place in self._places[first : first + count]:
-                place.sources.append(source)
-            self._tasks.append(asyncio.create_task(self._read(source)))
 
 
 def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
