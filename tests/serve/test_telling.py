@@ -30,6 +30,16 @@ async def test_metrics_count_requests_and_tokens(house: House) -> None:
     assert "fathom_deadline_overshoot_seconds_count 1.0" in text
 
 
+async def test_metrics_count_hedges_and_what_they_won(house: House, upstream: Upstream) -> None:
+    for _ in range(20):  # by which it is known how long replies take
+        await house.ask()
+    upstream.fault = lambda number: "hang" if number == 20 else None
+    assert (await house.ask()).choices[0].message.content == "The answer is 0."
+    text = await fetch(house, "/metrics")
+    assert 'fathom_hedges_total{model="m",what="sent"} 1.0' in text
+    assert 'fathom_hedges_total{model="m",what="won"} 1.0' in text
+
+
 async def test_an_upstream_that_fails_again_and_again_is_given_a_rest(house: House, upstream: Upstream) -> None:
     breaker = house.server.gateway.models["m"].breaker
     breaker.most, breaker.rest = 2, 30.0

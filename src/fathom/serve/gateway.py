@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -49,6 +50,9 @@ class Gateway:
         self.keys = Keys(config.keys, allowances)
         self.gate = Gate(config.limits.concurrent, config.limits.queue)
         self.metrics = Metrics(lambda: self.gate.waiting)
+        for name, served in models.items():
+            if served.hedging is not None:
+                served.hedging.told = partial(self.metrics.hedged, name)
 
     async def read(self, request: web.BaseRequest, kind: type[T]) -> T:
         """The body of a request, checked. Raises Refused."""

@@ -79,7 +79,17 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.hedges = Counter(
+            "fathom_hedges",
+            "Requests to upstreams that were sent a second time, and those of them that won.",
+            ["model", "what"],
+            registry=registry,
+        )
         self._waiting = waiting
+
+    def hedged(self, model: str, what: str) -> None:
+        """A request was ``sent`` to a model's upstream a second time, or that one ``won``."""
+        self.hedges.labels(model, what).inc()
 
     def account(self, ask: Ask, meter: Meter) -> None:
         """A request has ended, in whatever way."""

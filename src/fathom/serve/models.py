@@ -47,14 +47,16 @@ class Served:
         self._variants: dict[str, LanguageModel] = {}
         self._looking: asyncio.Task[None] | None = None
         self.profile: Fitted | None = None
+        self.hedging: HedgedEngine | None = None
         self.efforts: Mapping[Effort, EffortEntry] = {**EFFORTS, **entry.efforts}
         if isinstance(model, LanguageModel):
             self.learn()
             model.name = id
             if isinstance(model.engine, OpenAIEngine):
                 self.masks[model.engine.upstream.name] = f"the upstream of {id}"
-                engine = HedgedEngine(model.engine, entry.hedge) if entry.hedge else model.engine
-                model.engine = GuardedEngine(engine, self.breaker)
+                if entry.hedge:
+                    model.engine = self.hedging = HedgedEngine(model.engine, entry.hedge)
+                model.engine = GuardedEngine(model.engine, self.breaker)
             if tracing.active():
                 model.engine = TracedEngine(model.engine, PROVIDERS.get(named_model(entry.uri).kind, "fathom"))
 

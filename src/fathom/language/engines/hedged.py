@@ -12,9 +12,9 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 from fathom.language.engines.base import Engine, Finish, Generation, Piece, Request
 from fathom.language.engines.wrapped import WrappedEngine
@@ -25,6 +25,8 @@ RECENT = 128  # begun replies by which the usual time is told
 LEAST = 20  # without so many, nothing is known
 TAIL = 0.95
 SAVED = 8.0  # hedges at most that a quiet time saves up
+
+Hedge = Literal["sent", "won"]
 
 _GAVE_UP = (Finish.FAILED, Finish.CANCELLED)
 
@@ -51,15 +53,20 @@ class _Beginnings:
 
 
 class HedgedEngine(WrappedEngine):
-    """An engine of a server whose stragglers are asked for twice; ``share`` of the requests at most, 0 is none."""
+    """An engine of a server whose stragglers are asked for twice; ``share`` of the requests at most, 0 is none.
+
+    ``hedged`` counts the requests of which choices were asked for twice, ``won`` those of them of which the second
+    request brought one; ``told`` is called with either word when it happens.
+    """
 
     def __init__(self, engine: Engine, share: float = 0.05) -> None:
         super().__init__(engine)
         self._share = share
         self._allowed = 1.0 if share else 0.0
         self._whole, self._streamed = _Beginnings(), _Beginnings()
-        self.hedged = 0  # requests so far of which some choices were asked for twice
-        self.won = 0  # of these, those of which a second request brought one
+        self.told: Callable[[Hedge], None] = lambda what: None
+        self.hedged = 0
+        self.won = 0
 
     def generate(self, request: Request) -> Generation:
         self._allowed = min(SAVED, self._allowed + self._share)
@@ -78,7 +85,13 @@ class HedgedEngine(WrappedEngine):
             return False
         self._allowed -= 1.0
         self.hedged += 1
+        self.told("sent")
         return True
+
+    def win(self) -> None:
+        """A second request has brought what the first kept waiting."""
+        self.won += 1
+        self.told("won")
 
 
 @dataclass(eq=False)
@@ -228,7 +241,7 @@ class _Hedged:
             place.owner = source
             if source is not self._first and piece.finish not in _GAVE_UP and not self._won:
                 self._won = True
-                self._engine.won += 1
+                self._engine.win()
             for other in list(place.sources):
                 if other is not source:
                     other.cancel(piece.index)
