@@ -181,6 +181,16 @@ async def test_a_model_without_tools_says_who_has_them(open_house: Open) -> None
     assert (caught.value.param, caught.value.code) == ("tools", "unsupported_by_model")
 
 
+@pytest.mark.slow
+async def test_the_embedded_model_calls_tools(open_house: Open) -> None:
+    house = await open_house(entry=ModelEntry(uri="qwen2.5-coder-0.5b"))
+    demanded = {"type": "function", "function": {"name": "time"}}
+    reply = await house.ask(tools=TOOLS, tool_choice=demanded, max_tokens=24)
+    (call,) = reply.choices[0].message.tool_calls
+    assert (call.function.name, reply.choices[0].finish_reason) == ("time", "tool_calls")
+    assert isinstance(json.loads(call.function.arguments), dict)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

@@ -27,7 +27,7 @@ from fathom.serve.wire import ChatMessage, ChatRequest, ResponseFormat
 
 __all__ = ["check_able", "check_strategy", "messages_of", "sampling_wanted", "schema_of", "tools_of", "wanted"]
 
-_OTHERS = "; openai: models do, and so do GGUF files under FATHOM_LLAMA=server"
+_OTHERS = "; openai: models do, and so do GGUF files whose chat template has them"
 NEEDS: Mapping[str, tuple[EngineCapability, str]] = {
     "tools": (EngineCapability.TOOLS, "knows no tools" + _OTHERS),
     "messages": (EngineCapability.TOOLS, "knows no tools, so no turn may call one" + _OTHERS),

@@ -12,17 +12,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fathom.models
-from fathom.errors import EngineError, LimitError, ModelFileError, PromptTooLong, UsageError
+from fathom.errors import CapabilityError, EngineError, LimitError, ModelFileError, PromptTooLong, UsageError
+from fathom.language.choice import Choice
 from fathom.language.download import obtain
-from fathom.language.engines.base import Engine, Finish, Piece, Prompt, Request, Sampling, Span
+from fathom.language.engines.base import Engine, EngineCapability, Finish, Piece, Prompt, Request, Sampling, Span
 from fathom.language.engines.gguf import LlamaServerEngine, open_gguf
 from fathom.language.engines.llama import LlamaEngine
 from fathom.language.engines.threaded import ThreadedGeneration
-from fathom.records import Message
+from fathom.records import Message, ToolCall, Tools
 
 pytestmark = pytest.mark.slow
 
@@ -506,9 +508,9 @@ async def test_a_smaller_model_changes_no_greedy_token() -> None:
 async def test_penalties_and_schemas_hold_with_a_draft_model(path: Path) -> None:
     quick = LlamaEngine(path, context=512, draft=str(path), draft_length=3)
     words = random.sample(["red", "green", "blue", "teal", "pink"], 2)
-    schema = {"type": "array", "items": {"enum": words}, "minItems": 3, "maxItems": 3}
+    schema = {"type": "array", "items": {"enum": words}, "minItems": 2, "maxItems": 2}
     strict = Sampling(temperature=1.0, schema=schema, presence_penalty=0.5)
-    (told,) = await collect(quick, Request(ask("Name three colours."), max_tokens=60, sampling=strict))
+    (told,) = await collect(quick, Request(ask("Name two colours."), max_tokens=24, sampling=strict))
     assert set(json.loads(told.text)) <= set(words)
     await quick.aclose()
 
@@ -532,3 +534,57 @@ async def test_a_model_with_other_tokens_cannot_draft(path: Path) -> None:
         await fathom.models.open_model(f"gguf:{path}", draft="qwen2.5-coder-0.5b")
     with pytest.raises(ModelFileError, match="GGUF"):
         LlamaEngine(path, draft=__file__)
+
+
+def told_of(*names: str) -> tuple[dict[str, Any], ...]:
+    """Functions with one argument, a city."""
+    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    return tuple(
+        {"type": "function", "function": {"name": name, "description": f"The {name} in a city.", "parameters": city}}
+        for name in names
+    )
+
+
+async def called(
+    engine: LlamaEngine, text: str, tools: Tools, *, most: int = 40, **sampling: Any
+) -> tuple[str, tuple[ToolCall, ...]]:
+    """What an answer says, and what it calls."""
+    choice = Choice()
+    prompt = Prompt((Message("user", text),), tools=tools)
+    request = Request(prompt, max_tokens=most, seed=random.randrange(999), sampling=Sampling(**sampling))
+    async with engine.generate(request) as generation:
+        async for piece in generation:
+            choice.add(piece)
+    return "".join(choice.text), choice.tool_calls
+
+
+async def test_a_model_calls_a_tool(coder: LlamaEngine) -> None:
+    city = random.choice(["Lima", "Oslo", "Cairo", "Madrid", "Toronto", "Nairobi", "Sydney", "Berlin"])
+    text, calls = await called(coder, f"What is the weather in {city}?", Tools(told_of("weather")), temperature=0.0)
+    assert (text, [(call.name, json.loads(call.arguments)) for call in calls]) == ("", [("weather", {"city": city})])
+    assert EngineCapability.TOOLS in coder.traits.capabilities
+
+
+async def test_a_call_can_be_demanded_and_forbidden(coder: LlamaEngine) -> None:
+    offered, name = told_of("weather", "mayor"), "mayor"
+    named = Tools(offered, {"type": "function", "function": {"name": name}})
+    _, (call,) = await called(coder, "What is the weather in Rome?", named, temperature=0.5)
+    assert call.name == name
+    assert json.loads(call.arguments).keys() >= {"city"}
+    _, calls = await called(coder, "Hello!", Tools(offered, "required", parallel=False), temperature=0.5)
+    assert len(calls) == 1
+    text, calls = await called(coder, "What is the weather in Rome?", Tools(offered, "none"), most=4, temperature=0.0)
+    assert text
+    assert calls == ()
+
+
+async def test_words_follow_a_schema_where_a_tool_may_be_called_instead(coder: LlamaEngine) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    text, calls = await called(coder, "Say a number.", Tools(told_of("weather")), temperature=0.0, schema=schema)
+    assert calls or json.loads(text)["n"] in (1, 2)
+
+
+async def test_a_model_whose_template_knows_no_tools_is_told_of_none(engine: LlamaEngine) -> None:
+    assert EngineCapability.TOOLS not in engine.traits.capabilities
+    with pytest.raises(CapabilityError, match="chat template"):
+        await called(engine, "What is the weather in Rome?", Tools(told_of("weather")))

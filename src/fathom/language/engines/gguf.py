@@ -32,7 +32,7 @@ def open_gguf(
     max_width: int = WIDTH,
     threads: int | None = None,
     template: str | None = None,
-    draft: str = "off",
+    draft: str | Path = "off",
     draft_length: int | None = None,
     disk: int | str = 0,
 ) -> Engine:

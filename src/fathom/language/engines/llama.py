@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import secrets
 import threading
@@ -26,16 +27,18 @@ from fathom.language.draft_control import DraftControl, Shape
 from fathom.language.drafting import DRAFTS, Drafter, Lookup, Questions
 from fathom.language.engines import llama_c
 from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Span
+from fathom.language.engines.chat_template import template_for_tools
 from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_draft import DraftModel, ModelDrafter, check_alike, open_draft
-from fathom.language.engines.llama_grammar import GrammarCompiler
+from fathom.language.engines.llama_grammar import Grammar, GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
 from fathom.language.engines.llama_store import PromptStore, fingerprint
 from fathom.language.engines.llama_worker import Worker
 from fathom.language.engines.pace import Measurement, kept, machine
 from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
+from fathom.language.engines.tool_calls import OPENING, forbidden, required
 from fathom.units import parse_size
 
 __all__ = ["CONTEXT", "WIDTH", "LlamaEngine"]
@@ -91,7 +94,7 @@ class LlamaEngine:
         max_width: int = WIDTH,
         threads: int | None = None,
         template: str | None = None,
-        draft: str = "off",
+        draft: str | Path = "off",
         draft_length: int | None = None,
         disk: int | str = 0,
     ) -> None:
@@ -117,7 +120,8 @@ class LlamaEngine:
         try:
             if not self._model.causal:
                 raise llama_c.Unsupported(f"{path} is not a plain decoder")
-            self._chat = ChatTokenizer(self._model, template)
+            tools = template_for_tools(template or self._model.template or "", self._model.vocabulary)
+            self._chat = ChatTokenizer(self._model, template, tools)
             count = threads or _half_of_the_cores()
             made = Context(self._library, self._model, cells=context, width=max_width, batch=_BATCH, threads=count)
         except BaseException:
@@ -158,7 +162,7 @@ class LlamaEngine:
         self._traits = EngineTraits(
             model=self._model.path.stem,  # which says the quantisation, too
             context_length=self._length,
-            capabilities=_CAPABILITIES,
+            capabilities=_CAPABILITIES if tools is None else _CAPABILITIES | {EngineCapability.TOOLS},
             max_width=max_width,
             room=4,
             parameters=self._model.n_parameters,
@@ -185,8 +189,8 @@ class LlamaEngine:
     async def start(self, generation: ThreadedGeneration, request: Request) -> list[Choice]:
         """Queue the choices of a generation."""
         ids = self.ids(request.prompt)
-        schema = request.sampling.schema
-        grammar = None if schema is None else await asyncio.to_thread(self._grammars.compile, schema)
+        request = self._within_tools(request)
+        grammar = await asyncio.to_thread(self._grammar, request)
         seed = secrets.randbits(31) if request.seed is None else request.seed
         window = min(request.max_tokens, self._length)
 
@@ -201,11 +205,26 @@ class LlamaEngine:
             for i in range(request.n)
         ]
         if self._control is not None:
-            question = () if self._drafts else self._chat.ids(Prompt(request.prompt.messages))
+            question = () if self._drafts else self._chat.ids(dataclasses.replace(request.prompt, prefix=()))
             for choice in choices:
                 choice.drafter = functools.partial(self._drafter, choice, question)
         self._worker.submit(Reading(ids, choices))
         return choices
+
+    def _within_tools(self, request: Request) -> Request:
+        """Where tools must not be called, the tag that opens a call is not drawn, if the model has a token for it."""
+        tag = self._model.vocabulary.tokenize(OPENING)
+        if not forbidden(request.prompt.tools) or len(tag) > 1:
+            return request
+        biases = {**request.sampling.logit_bias, tag[0]: -math.inf}
+        return dataclasses.replace(request, sampling=dataclasses.replace(request.sampling, logit_bias=biases))
+
+    def _grammar(self, request: Request) -> Grammar | None:
+        """What the output must follow: calls that are required, a schema, or either of them."""
+        tools, schema = request.prompt.tools, request.sampling.schema
+        if tools is not None and not forbidden(tools) and (schema is not None or required(tools)):
+            return self._grammars.compile_calls(tools, schema)
+        return None if schema is None else self._grammars.compile(schema)
 
     def _drafter(self, choice: Choice, question: Sequence[int]) -> Drafter:
         if self._drafts is None:

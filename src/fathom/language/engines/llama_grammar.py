@@ -1,5 +1,5 @@
-"""Output that follows a JSON schema: before each draw, the tokens that cannot continue a valid document are ruled
-out.
+"""Output that follows a JSON schema, or is calls of tools: before each draw, the tokens that cannot continue it are
+ruled out.
 
 The masks come from llguidance (https://github.com/guidance-ai/llguidance), which is part of the same shared library;
 it is used through its own C interface, because llama.cpp's wrapper keeps one tokenizer for the whole process and
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from fathom.errors import EngineError, UsageError
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_model import Model
+from fathom.language.engines.tool_calls import CLOSING, OPENING, call_grammar
+from fathom.records import Tools
 
 __all__ = ["Grammar", "GrammarCompiler"]
 
@@ -82,21 +84,32 @@ class GrammarCompiler:
 
     def compile(self, schema: Mapping[str, Any]) -> Grammar:
         """The grammar of a JSON schema, at its start. Raises UsageError on a schema that cannot be followed."""
+        return self._made(b"json_schema", _json(schema), "this JSON schema")
+
+    def compile_calls(self, tools: Tools, schema: Mapping[str, Any] | None) -> Grammar:
+        """The grammar of calls of tools, or of a JSON schema as well (``call_grammar``). Raises UsageError."""
+        for each in (schema, *(tool["function"].get("parameters") for tool in tools.functions)):
+            _json(each or {})
+        text = call_grammar(tools, schema, self._term(OPENING), self._term(CLOSING))
+        return self._made(b"lark", text, "the parameters of these tools")
+
+    def _term(self, tag: str) -> str:
+        """A tag as a term of a grammar: the token of its own that many models have, or its text."""
+        tokens = self._model.vocabulary.tokenize(tag)
+        return f"<[{tokens[0]}]>" if len(tokens) == 1 else json.dumps(tag)
+
+    def _made(self, kind: bytes, text: str, what: str) -> Grammar:
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = self._make_tokenizer()
         init = _ConstraintInit()
         self._lib.llg_constraint_init_set_defaults(init, self._tokenizer)
         init.log_stderr_level = 0
-        try:
-            text = json.dumps(dict(schema))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"the JSON schema is no JSON itself: {error}") from error
-        matcher = self._lib.llg_new_matcher(init, b"json_schema", text.encode())
+        matcher = self._lib.llg_new_matcher(init, kind, text.encode())
         grammar = Grammar(self._lib, self, matcher, self._model.vocabulary.size)
         problem = grammar.error()
         if problem:
-            raise UsageError(f"no output can be made to follow this JSON schema: {problem}")
+            raise UsageError(f"no output can be made to follow {what}: {problem}")
         return grammar
 
     def _make_tokenizer(self) -> int:
@@ -123,6 +136,13 @@ class GrammarCompiler:
         return (
             self._model.vocabulary.piece(token) if control is None else b"\xff" + control.encode()
         )  # its mark of a control token
+
+
+def _json(schema: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(schema))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"the JSON schema is no JSON itself: {error}") from error
 
 
 class Grammar:

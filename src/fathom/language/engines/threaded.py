@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol, Self
 
 from fathom.errors import EngineError
-from fathom.language.engines.base import Finish, Piece, Request
+from fathom.language.engines.base import CallPart, Finish, Piece, Request
 from fathom.language.engines.llama_text import TextStream
+from fathom.language.engines.tool_calls import CallReader, forbidden
 
 __all__ = ["Listener", "Spelling", "ThreadedChoice", "ThreadedEngine", "ThreadedGeneration", "TopLogprobs"]
 
@@ -63,6 +64,8 @@ class ThreadedChoice:
         self.closed = False  # nobody wants more of it: it came to its end, or was cancelled
         self._spelling, self._lock = spelling, lock
         self._text = TextStream(request.sampling.stop)
+        tools = request.prompt.tools
+        self._calls = None if tools is None or forbidden(tools) else CallReader(tools.names)
         self._measured: deque[Measured] = deque()  # the tokens whose text is held back
         self._accounted = False
 
@@ -110,11 +113,15 @@ class ThreadedChoice:
             self.pending.rejected_draft_tokens += rejected
 
     def _put(self, text: str, ids: list[int], measured: list[Measured], finish: Finish | None) -> None:
+        calls: tuple[CallPart, ...] = ()
+        if self._calls is not None:
+            text, calls = self._calls.feed(text, last=finish is not None)
         with self._lock:
             if self.closed:
                 return
             piece = self.pending
             piece.text += text
+            piece.calls += calls
             piece.tokens += 1
             piece.token_ids += tuple(ids)
             if measured:
