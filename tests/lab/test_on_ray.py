@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from upstreams import Upstream
 
-from fathom.lab.on_ray import Assignment, Job, Worker, sweep_on_ray
+from fathom.lab.on_ray import Assignment, Worker, sweep_on_ray
 from fathom.lab.progress import Progress
 from fathom.lab.records import GREEDY, UNLIMITED, Written
 from fathom.lab.store import Store
-from fathom.lab.sweep import SweepOptions, open_sweep
+from fathom.lab.sweep import Job, SweepOptions, open_sweep
 from fathom.models import open_model
 
 QUESTIONS, SAMPLES = 16, 4

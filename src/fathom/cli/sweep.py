@@ -23,7 +23,7 @@ from fathom.models import open_model
 
 if TYPE_CHECKING:
     from fathom.lab.progress import Progress
-    from fathom.lab.sweep import SweepOptions
+    from fathom.lab.sweep import Job
 
 __all__ = ["shown", "sweep"]
 
@@ -66,7 +66,8 @@ def sweep(
 
     fathom sweep embedded arithmetic:500 -o runs/sums --on ray://head:10001 --workers 16
     """
-    from fathom.lab.sweep import SweepOptions
+    from fathom.lab.on_ray import sweep_on_ray
+    from fathom.lab.sweep import Job, SweepOptions
 
     options = SweepOptions(
         samples=samples,
@@ -77,12 +78,14 @@ def sweep(
         budget=Budget(seconds=within, tokens=tokens),
         parallel=parallel or 0,
     )
+    job = Job(model, dataset, options, questions, skip_bad)
     try:
         with shown(quiet=json) as show:
             if on is None:
-                done = asyncio.run(_sweep(model, dataset, out, name, questions, skip_bad, options, show))
+                done = asyncio.run(_sweep(job, out, name, show))
             else:
-                done = asyncio.run(_on_ray(on, model, dataset, out, name, questions, skip_bad, options, workers, show))
+                address = None if on == "ray" else on
+                done = asyncio.run(sweep_on_ray(job, out, name, address=address, workers=workers, observe=show))
     except KeyboardInterrupt:
         print("fathom: interrupted; the same command goes on where it was", file=sys.stderr)
         raise SystemExit(130) from None
@@ -104,48 +107,20 @@ def _depths(text: str | None) -> tuple[int | None, ...]:
     return tuple(sorted(found))
 
 
-async def _sweep(
-    uri: str,
-    dataset: str,
-    out: Path,
-    name: str | None,
-    questions: int | None,
-    skip_bad: bool,
-    options: SweepOptions,
-    show: Callable[[Progress], None],
-) -> Progress:
-    from fathom.lab.datasets import load_dataset
+async def _sweep(job: Job, out: Path, name: str | None, show: Callable[[Progress], None]) -> Progress:
     from fathom.lab.sweep import open_sweep
 
-    data = load_dataset(dataset, questions=questions, seed=options.seed, skip_bad=skip_bad)
+    data = job.load()
     if data.skipped:
         print(f"fathom: {len(data.skipped)} rows that do not parse were left out", file=sys.stderr)
     with download_progress() as progress:
-        model = await open_model(uri, progress=progress)
+        model = await open_model(job.uri, progress=progress)
     try:
-        async with open_sweep(model, uri, data, out, name, options, show) as sweeper:
+        async with open_sweep(model, job.uri, data, out, name, job.options, show) as sweeper:
             show(sweeper.progress)
             return await sweeper.run()
     finally:
         await model.aclose()
-
-
-async def _on_ray(
-    on: str,
-    uri: str,
-    dataset: str,
-    out: Path,
-    name: str | None,
-    questions: int | None,
-    skip_bad: bool,
-    options: SweepOptions,
-    workers: int | None,
-    show: Callable[[Progress], None],
-) -> Progress:
-    from fathom.lab.on_ray import Job, sweep_on_ray
-
-    job = Job(uri, dataset, options, questions, skip_bad)
-    return await sweep_on_ray(job, out, name, address=None if on == "ray" else on, workers=workers, observe=show)
 
 
 @contextmanager

@@ -200,3 +200,10 @@ class Once:
                 del self._in_flight[key]
             done.set_result(None)
         self._verdicts.update(zip(keys, verdicts, strict=True))
+
+
+def bound(judge: Verifier, meter: Meter, session: Session | None) -> Verifier:
+    """The judge on a run's account, asked once about equal candidates; not so one that compares, whose word on a
+    candidate holds among those that it was shown with."""
+    spending = judge.bind(meter, session) if isinstance(judge, Spender) else judge
+    return spending if timing_of(judge) is Timing.TOGETHER else Once(spending)

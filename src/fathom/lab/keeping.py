@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from fathom.budget import Meter
-from fathom.judges.base import Candidate, Once, Spender, Verifier, verdicts_of
+from fathom.judges.base import Candidate, Verifier, bound, verdicts_of
 from fathom.lab.datasets import Question
 from fathom.lab.gather import GatherSearch, sample_of
 from fathom.lab.records import GREEDY, Verdicts, Written
 from fathom.reasoner import Session
 from fathom.records import Spent, Trajectory
 
-__all__ = ["Keep", "Keeping", "bound", "question_seed", "total"]
+__all__ = ["Keep", "Keeping", "question_seed", "total"]
 
 _APART = 4096
 """By how many seeds a question is apart from the next one."""
@@ -142,11 +142,6 @@ class Keeping:
             flops=now.flops - before.flops,
             cost=None if now.cost is None else now.cost - (before.cost or 0.0),
         )
-
-
-def bound(judge: Verifier, meter: Meter, session: Session) -> Verifier:
-    """The judge on the account of this meter; it is asked once about equal candidates."""
-    return Once(judge.bind(meter, session) if isinstance(judge, Spender) else judge)
 
 
 def total(a: Spent, b: Spent) -> Spent:

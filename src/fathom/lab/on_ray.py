@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from fathom.errors import EngineError, FathomError, MissingDependency, UsageError
-from fathom.lab.datasets import Dataset, load_dataset
+from fathom.lab.datasets import Dataset
 from fathom.lab.identity import facts_of, terms_of
 from fathom.lab.progress import Progress
 from fathom.lab.records import Outcome, SweepInfo, Terms, Verdicts, Written
 from fathom.lab.store import Store
-from fathom.lab.sweep import Sweeper, SweepOptions, keep, progress_of
+from fathom.lab.sweep import Job, Sweeper, keep, progress_of
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
@@ -39,21 +39,6 @@ FAREWELL = 5.0
 """Seconds that workers have to close their models."""
 MOST_LOST = 3
 """Workers that one question may lose before it is left for the next time: it may be what ends them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is swept, as every worker can read it: the model's URI and the dataset's name, not the things themselves."""
-
-    uri: str
-    dataset: str
-    options: SweepOptions
-    questions: int | None = None
-    skip_bad: bool = False
-
-    def load(self) -> Dataset:
-        """The dataset. Raises what ``load_dataset`` raises."""
-        return load_dataset(self.dataset, questions=self.questions, seed=self.options.seed, skip_bad=self.skip_bad)
 
 
 @dataclass(frozen=True, slots=True)

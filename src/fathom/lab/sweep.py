@@ -16,12 +16,12 @@ from pathlib import Path
 from fathom.api import prepare_run, strategy_of
 from fathom.budget import Budget, Meter
 from fathom.errors import EngineError, FathomError, InputError, NoAnswer, PromptTooLong, UpstreamError, UsageError
-from fathom.judges.base import Candidate, Timing, judge_needs, timing_of, verdicts_of
+from fathom.judges.base import Candidate, Timing, bound, judge_needs, timing_of, verdicts_of
 from fathom.judges.registry import JUDGES
-from fathom.lab.datasets import Dataset, Question
+from fathom.lab.datasets import Dataset, Question, load_dataset
 from fathom.lab.gather import Gather
 from fathom.lab.identity import facts_of, terms_of
-from fathom.lab.keeping import Keep, Keeping, bound, question_seed, total
+from fathom.lab.keeping import Keep, Keeping, question_seed, total
 from fathom.lab.progress import Progress
 from fathom.lab.records import GREEDY, UNLIMITED, Outcome, SweepInfo, Verdicts, Written
 from fathom.lab.store import Store
@@ -31,7 +31,7 @@ from fathom.records import Problem, Spent
 from fathom.search.base import Terms
 from fathom.search.driver import Driver
 
-__all__ = ["SweepOptions", "Sweeper", "keep", "open_sweep", "progress_of"]
+__all__ = ["Job", "SweepOptions", "Sweeper", "keep", "open_sweep", "progress_of"]
 
 MOST = 1000
 """Samples a question at most."""
@@ -82,6 +82,21 @@ class SweepOptions:
     def told_budget(self) -> str:
         """The budget of live runs as it is kept."""
         return ", ".join(f"{name}={value:g}" for name, value in self.budget.limits().items())
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is swept, as every worker can read it: the model's URI and the dataset's name, not the things themselves."""
+
+    uri: str
+    dataset: str
+    options: SweepOptions
+    questions: int | None = None
+    skip_bad: bool = False
+
+    def load(self) -> Dataset:
+        """The dataset. Raises what ``load_dataset`` raises."""
+        return load_dataset(self.dataset, questions=self.questions, seed=self.options.seed, skip_bad=self.skip_bad)
 
 
 @asynccontextmanager

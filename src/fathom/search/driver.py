@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from fathom import tracing
 from fathom.budget import Meter
-from fathom.judges.base import Candidate, Once, Spender, Timing, Verdict, Verifier, timing_of, verdicts_of
+from fathom.judges.base import Candidate, Verdict, Verifier, bound, verdicts_of
 from fathom.reasoner import Expansion, Session
 from fathom.records import Problem, StopReason, Trajectory
 from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search
@@ -255,19 +255,14 @@ class Driver:
             async for trajectory in concluded:
                 self._put(trajectory)
 
-    def _bound(self, judge: Verifier) -> Verifier:
-        """The judge on this run's account. What one that compares says of a candidate holds among those only."""
-        bound = judge.bind(self._holdback.purse, self.session) if isinstance(judge, Spender) else judge
-        return bound if timing_of(judge) is Timing.TOGETHER else Once(bound)
-
     def _judge(self) -> Verifier:
         """The judge that the search has now, on this run's account; the stages of a search may differ in it."""
         judge = self.search.judge
         assert judge is not None, "a search that asks for judgements has a judge"
-        for said, bound in self._judges:
+        for said, asked in self._judges:
             if said is judge:
-                return bound
-        self._judges.append((judge, self._bound(judge)))
+                return asked
+        self._judges.append((judge, bound(judge, self._holdback.purse, self.session)))
         return self._judges[-1][1]
 
     @property
