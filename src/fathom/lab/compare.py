@@ -67,7 +67,8 @@ class Exchange:
 
     ``rate`` is None where it never does within the range; ``reached`` is the share of resamples in which it does.
     ``to_larger`` is the same cost over that of the larger model's greedy answer: above 1, size is cheaper. ``by`` is
-    the strategy that does it most cheaply.
+    the strategy that does it most cheaply. ``gap`` is how much less often the smaller one is right, greedy, or by its
+    best strategy where that never is enough.
     """
 
     smaller: str
@@ -84,8 +85,9 @@ class Exchange:
             return f"{self.smaller} is right as often as {self.larger} without more {self.cost}"
         if self.rate is None or self.to_larger is None:
             return (
-                f"{self.smaller} never matches the greedy answer of {self.larger} within the range: its best is "
-                f"{self.gap:.1%} short of it or reaches it in only {self.reached:.0%} of resamples"
+                f"{self.smaller} never matches the greedy answer of {self.larger} within the range, whatever the "
+                f"{self.cost}: its best is {100 * self.gap:.1f} points short of it, and reaches it in "
+                f"{self.reached:.0%} of resamples"
             )
         high = f"{self.rate.high:.1f}" if math.isfinite(self.rate.high) else "never"
         return (
