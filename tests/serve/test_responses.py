@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import openai
 import pytest
 from house import House
@@ -74,7 +78,99 @@ async def test_a_format_is_held_to(house: House, upstream: Upstream, effort: str
     assert sent == {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": False}}
     with pytest.raises(openai.BadRequestError) as caught:
         await house.client.responses.create(model="m", input="?", text={"format": {"type": "json_schema"}})  # type: ignore[typeddict-item]
-    assert caught.value.code == "missing_parameter"
+    assert (caught.value.param, caught.value.code) == ("text.format", "missing_parameter")
+
+
+WEATHER: Any = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "strict": False,
+}
+TIME: Any = {"type": "function", "name": "time", "parameters": None, "strict": None}
+VOTE = {"strategy": "vote(stop=never)", "width": 3}
+
+
+def called(*calls: tuple[str, str]) -> Callable[[dict[str, Any], int], list[tuple[str, str]]]:
+    """An upstream that makes these calls, whatever it is asked."""
+    return lambda body, choice: list(calls)
+
+
+@pytest.mark.parametrize("fathom", [{}, VOTE])
+async def test_calls_of_functions_and_their_outputs_go_round(
+    house: House, upstream: Upstream, fathom: dict[str, object]
+) -> None:
+    upstream.calls = called(("weather", '{"city": "Paris"}'), ("time", "{}"))
+    extra = {"fathom": fathom}
+    ask = partial(house.client.responses.create, model="m", tools=[WEATHER, TIME], extra_body=extra)
+    first = await ask(input="Rain?", tool_choice={"type": "function", "name": "weather"}, parallel_tool_calls=True)
+    assert [(call.type, call.name, call.arguments) for call in first.output] == [
+        ("function_call", "weather", '{"city": "Paris"}'),
+        ("function_call", "time", "{}"),
+    ]
+    assert first.status == "completed"
+    sent = upstream.bodies[0]
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["weather", "time"]
+    assert sent["tools"][0]["function"]["parameters"] == WEATHER["parameters"]
+    assert sent["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
+    upstream.calls = None
+    outputs = [{"type": "function_call_output", "call_id": call.call_id, "output": "rain"} for call in first.output]
+    second = await ask(input=[{"role": "user", "content": "Rain?"}, *first.output, *outputs])
+    assert second.output_text.startswith("The answer is")
+    turns = upstream.bodies[-1]["messages"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "tool", "tool"]
+    assert [call["function"]["name"] for call in turns[1]["tool_calls"]] == ["weather", "time"]
+    assert [turn["tool_call_id"] for turn in turns[2:]] == [call.call_id for call in first.output]
+
+
+@pytest.mark.parametrize("fathom", [{}, VOTE])
+async def test_calls_are_streamed_as_the_client_expects(
+    house: House, upstream: Upstream, fathom: dict[str, object]
+) -> None:
+    upstream.calls = called(("weather", '{"city": "Paris"}'), ("time", "{}"))
+    async with house.client.responses.stream(
+        model="m", input="Rain?", tools=[WEATHER, TIME], extra_body={"fathom": fathom}
+    ) as stream:
+        events = [event async for event in stream]
+        final = await stream.get_final_response()
+    kinds = [event.type for event in events]
+    for kind in ("added", "done"):
+        assert kinds.count(f"response.output_item.{kind}") == 2
+    done = [event for event in events if event.type == "response.function_call_arguments.done"]
+    for event in done:
+        parts = [
+            delta.delta
+            for delta in events
+            if delta.type == "response.function_call_arguments.delta" and delta.item_id == event.item_id
+        ]
+        assert "".join(parts) == event.arguments
+    assert [event.arguments for event in done] == ['{"city": "Paris"}', "{}"]
+    assert [(item.type, item.name) for item in final.output] == [
+        ("function_call", "weather"),
+        ("function_call", "time"),
+    ]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "code"),
+    [
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "invalid_value"),
+        ({"input": [{"type": "function_call_output", "call_id": "x", "output": "?"}]}, "input[0].call_id", None),
+        ({"input": [{"role": "user"}]}, "input[0].content", "missing_parameter"),
+        ({"input": [{"role": "user", "content": "hi", "output": "?"}]}, "input[0].output", "unknown_parameter"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content", None),
+        ({"tools": [TIME], "extra_body": {"fathom": {"strategy": "beam"}}}, "tools", "unsupported_parameter"),
+    ],
+)
+async def test_what_makes_no_sense_has_its_own_name_here(
+    house: House, upstream: Upstream, options: dict[str, Any], param: str, code: str | None
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await house.client.responses.create(**{"model": "m", "input": "hi", **options})
+    assert caught.value.param == param
+    assert code in (None, caught.value.code)
+    assert not upstream.bodies
 
 
 async def test_what_needs_storage_is_refused(house: House) -> None:

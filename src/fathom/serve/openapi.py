@@ -9,7 +9,7 @@ import msgspec
 
 import fathom
 from fathom.serve.refusal import ErrorReply
-from fathom.serve.responses import ResponsesRequest
+from fathom.serve.responses_wire import ResponsesRequest
 from fathom.serve.wire import ChatCompletion, ChatRequest, ModelList
 
 __all__ = ["document"]

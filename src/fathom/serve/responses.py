@@ -1,17 +1,18 @@
-"""``POST /v1/responses``: the same answers in OpenAI's newer form, for text. Nothing is stored between requests."""
+"""``POST /v1/responses``: the same answers in OpenAI's newer form. Nothing is stored between requests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
 
 from fathom.budget import Meter
 from fathom.errors import FathomError
+from fathom.records import ToolCall
 from fathom.serve import chat
 from fathom.serve.asking import Ask, ask_of, options_of
 from fathom.serve.gateway import Gateway
@@ -19,107 +20,10 @@ from fathom.serve.models import choose
 from fathom.serve.plain import Plain
 from fathom.serve.refusal import Refused, refused
 from fathom.serve.replies import Events, json_reply, new_id, now
-from fathom.serve.wire import (
-    ChatMessage,
-    ChatRequest,
-    Count,
-    Effort,
-    Extensible,
-    FathomOptions,
-    Name,
-    Part,
-    Report,
-    ResponseFormat,
-    Schema,
-    Usage,
-)
+from fathom.serve.responses_wire import ResponsesRequest, renamed
+from fathom.serve.wire import Report, Usage
 
-__all__ = ["ResponsesRequest", "respond"]
-
-
-class InputMessage(Extensible):
-    """One turn. ``id`` and ``status`` are those of an earlier output that is sent back."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[dict[str, Any]]
-    type: Literal["message"] = "message"
-    id: str | None = None
-    status: str | None = None
-
-
-class Reasoning(Extensible):
-    effort: Effort | None = None
-
-
-class TextFormat(Extensible, rename={"definition": "schema"}):
-    type: Literal["text", "json_object", "json_schema"]
-    definition: dict[str, Any] | None = None
-    name: Name = "answer"
-    description: str | None = None
-    strict: bool | None = None
-
-    @property
-    def as_chat(self) -> ResponseFormat:
-        """The format as a chat names it."""
-        if self.type != "json_schema" or self.definition is None:
-            return ResponseFormat(self.type)
-        return ResponseFormat(self.type, Schema(self.definition, self.name, self.description, self.strict))
-
-
-class Text(Extensible):
-    format: TextFormat | None = None
-
-
-class ResponsesRequest(Extensible):
-    """A request for a response, as far as it is about text."""
-
-    model: Name
-    input: str | Annotated[list[InputMessage], Meta(min_length=1)]
-    instructions: str | None = None
-    max_output_tokens: Count | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    stream: bool | None = None
-    reasoning: Reasoning | None = None
-    text: Text | None = None
-    fathom: FathomOptions | None = None
-    # Accepted without effect, since they ask for nothing that the answer depends on.
-    metadata: dict[str, str] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    store: Literal[False] | None = None
-    truncation: Literal["disabled"] | None = None
-
-    def as_chat(self) -> ChatRequest:
-        """The chat that asks the same."""
-        turns = [ChatMessage("system", self.instructions)] if self.instructions else []
-        if isinstance(self.input, str):
-            turns.append(ChatMessage("user", self.input))
-        else:
-            turns += [ChatMessage(turn.role, _text_of(turn.content)) for turn in self.input]
-        return ChatRequest(
-            self.model,
-            turns,
-            max_completion_tokens=self.max_output_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            response_format=self.text.format.as_chat if self.text and self.text.format else None,
-            reasoning_effort=self.reasoning.effort if self.reasoning else None,
-            fathom=self.fathom,
-        )
-
-
-def _text_of(content: str | list[dict[str, Any]]) -> str:
-    if isinstance(content, str):
-        return content
-    try:
-        parts = [msgspec.convert({k: v for k, v in part.items() if k in ("type", "text")}, Part) for part in content]
-    except msgspec.ValidationError as error:
-        raise Refused(
-            400, f"input: only text is understood ({error})", code="unsupported_content", param="input"
-        ) from None
-    return "".join(part.text for part in parts)
+__all__ = ["respond"]
 
 
 async def respond(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
@@ -127,19 +31,19 @@ async def respond(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespo
     client = gateway.keys.client_of(request.headers)
     said = await gateway.read(request, ResponsesRequest)
     served = choose(gateway.models, said.model)
-    asked = said.as_chat()
-    ask = await ask_of(asked, options_of(asked.fathom, request.headers), served, gateway.config)
-    meter, id = gateway.meter(request, ask), new_id("resp")
+    try:
+        asked = said.as_chat()
+        ask = await ask_of(asked, options_of(asked.fathom, request.headers), served, gateway.config)
+    except Refused as error:
+        raise renamed(error) from None
+    meter = gateway.meter(request, ask)
     try:
         async with gateway.visit(client, ask, meter) as visit:
             if not said.stream:
-                reply = await chat.answer(gateway, ask, meter)
-                first = reply.choices[0]
-                whole = first.finish_reason != "length"
-                return json_reply(_response(id, said, first.message.content or "", whole, reply.usage, reply.fathom))
+                return json_reply(await _whole(gateway, said, ask, meter))
             events = Events(request)
             try:
-                return await _stream(gateway, said, ask, meter, events, id)
+                return await _stream(gateway, said, ask, meter, events)
             except FathomError as error:
                 visit.error = error
                 told = refused(error, served.masks)
@@ -151,82 +55,156 @@ async def respond(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespo
         raise refused(error, served.masks) from error
 
 
-async def _stream(
-    gateway: Gateway, said: ResponsesRequest, ask: Ask, meter: Meter, events: Events, id: str
-) -> web.StreamResponse:
-    """The events of one message of one part of text."""
-    number, place = 0, {"item_id": f"msg-{id}", "output_index": 0, "content_index": 0}
-    texts: list[str] = []
+@dataclass(eq=False)
+class _Item:
+    """One item of the output, as far as it has come: a message, or the call of a function with its arguments."""
 
-    async def send(kind: str, **more: Any) -> None:
-        nonlocal number
-        await events.send({"type": kind, "sequence_number": number, **more}, kind)
-        number += 1
+    id: str
+    text: str = ""
+    call: ToolCall | None = None
+    status: str = "completed"
 
-    async def begin() -> None:
-        await send("response.created", response=_response(id, said, None, True, None, None))
-        await send("response.output_item.added", output_index=0, item=_message(id, None))
-        await send("response.content_part.added", **place, part=_part(""))
-
-    async def say(text: str) -> None:
-        if not texts:
-            await begin()
-        texts.append(text)
-        await send("response.output_text.delta", **place, delta=text, logprobs=[])
-
-    if ask.strategy is None:
-        plain = Plain(ask, meter, stream=True, most_seconds=gateway.config.limits.seconds)
-        async with aclosing(plain.pieces()) as pieces:
-            async for piece in pieces:
-                if piece.text:
-                    await say(piece.text)
-        usage, report = chat.usage_of(plain), plain.report
-        whole = chat.finish_of(plain.choices[0]) != "length"
-    else:
-        reply = await chat.answer(gateway, ask, meter)
-        usage, report, whole = reply.usage, reply.fathom or Report(), True
-        await say(reply.choices[0].message.content or "")
-    text = "".join(texts)
-    if not texts:
-        await begin()
-    await send("response.output_text.done", **place, text=text, logprobs=[])
-    await send("response.content_part.done", **place, part=_part(text))
-    await send("response.output_item.done", output_index=0, item=_message(id, text))
-    ended = "response.completed" if whole else "response.incomplete"
-    await send(ended, response=_response(id, said, text, whole, usage, report))
-    return await events.end(b"")
+    @property
+    def told(self) -> dict[str, Any]:
+        if self.call is not None:
+            call = {"call_id": self.call.id, "name": self.call.name, "arguments": self.text}
+            return {"type": "function_call", "id": self.id, **call, "status": self.status}
+        content = [] if self.status == "in_progress" else [_part(self.text)]
+        return {"type": "message", "id": self.id, "role": "assistant", "status": self.status, "content": content}
 
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _message(id: str, text: str | None) -> dict[str, Any]:
-    status, content = ("in_progress", []) if text is None else ("completed", [_part(text)])
-    return {"type": "message", "id": f"msg-{id}", "role": "assistant", "status": status, "content": content}
+async def _whole(gateway: Gateway, said: ResponsesRequest, ask: Ask, meter: Meter) -> Mapping[str, Any]:
+    reply = await chat.answer(gateway, ask, meter)
+    choice = reply.choices[0]
+    items = [
+        _Item(new_id("fc"), call.function.arguments, ToolCall(call.id, call.function.name, ""))
+        for call in choice.message.tool_calls or ()
+    ]
+    if choice.message.content or not items:
+        items.insert(0, _Item(new_id("msg"), choice.message.content or ""))
+    return _response(new_id("resp"), said, items, choice.finish_reason, reply.usage, reply.fathom)
+
+
+class _Stream:
+    """The events of one response: its items grow side by side, and end together."""
+
+    def __init__(self, events: Events, said: ResponsesRequest) -> None:
+        self.items: list[_Item] = []
+        self._events = events
+        self._said = said
+        self._id = new_id("resp")
+        self._number = 0
+        self._message: _Item | None = None
+        self._calls: dict[int, _Item] = {}
+
+    async def say(self, text: str) -> None:
+        """More of the message."""
+        if self._message is None:
+            self._message = await self._begin(_Item(new_id("msg"), status="in_progress"))
+            await self._send_of(self._message, "response.content_part.added", content_index=0, part=_part(""))
+        self._message.text += text
+        if text:
+            kind = "response.output_text.delta"
+            await self._send_of(self._message, kind, content_index=0, delta=text, logprobs=[])
+
+    async def call(self, at: int, call_id: str, name: str, arguments: str) -> None:
+        """More of a call: its id and name where it begins, then its arguments."""
+        item = self._calls.get(at)
+        if item is None:
+            item = _Item(new_id("fc"), call=ToolCall(call_id, name, ""), status="in_progress")
+            self._calls[at] = await self._begin(item)
+        item.text += arguments
+        if arguments:
+            await self._send_of(item, "response.function_call_arguments.delta", delta=arguments)
+
+    async def end(self, finish: str, usage: Usage, report: Report | None) -> None:
+        """Everything has been said."""
+        if not self.items:
+            await self.say("")
+        for index, item in enumerate(self.items):
+            item.status = "completed"
+            if item.call is not None:
+                called = {"name": item.call.name, "arguments": item.text}
+                await self._send_of(item, "response.function_call_arguments.done", **called)
+            else:
+                text = {"content_index": 0, "text": item.text, "logprobs": []}
+                await self._send_of(item, "response.output_text.done", **text)
+                await self._send_of(item, "response.content_part.done", content_index=0, part=_part(item.text))
+            await self._send("response.output_item.done", output_index=index, item=item.told)
+        ended = "response.incomplete" if finish == "length" else "response.completed"
+        await self._send(ended, response=_response(self._id, self._said, self.items, finish, usage, report))
+
+    async def _begin(self, item: _Item) -> _Item:
+        if not self.items:
+            begun = _response(self._id, self._said, (), None, None, None)
+            await self._send("response.created", response=begun)
+            await self._send("response.in_progress", response=begun)
+        self.items.append(item)
+        await self._send("response.output_item.added", output_index=len(self.items) - 1, item=item.told)
+        return item
+
+    async def _send_of(self, item: _Item, kind: str, **more: Any) -> None:
+        await self._send(kind, item_id=item.id, output_index=self.items.index(item), **more)
+
+    async def _send(self, kind: str, **more: Any) -> None:
+        await self._events.send({"type": kind, "sequence_number": self._number, **more}, kind)
+        self._number += 1
+
+
+async def _stream(
+    gateway: Gateway, said: ResponsesRequest, ask: Ask, meter: Meter, events: Events
+) -> web.StreamResponse:
+    stream = _Stream(events, said)
+    if ask.strategy is None:
+        plain = Plain(ask, meter, stream=True, most_seconds=gateway.config.limits.seconds)
+        async with aclosing(plain.pieces()) as pieces:
+            async for piece in pieces:
+                if piece.text:
+                    await stream.say(piece.text)
+                for part in piece.calls:
+                    await stream.call(part.index, part.id, part.name, part.arguments)
+        await stream.end(chat.finish_of(plain.choices[0]), chat.usage_of(plain), plain.report)
+    else:
+        reply = await chat.answer(gateway, ask, meter)
+        choice = reply.choices[0]
+        if choice.message.content:
+            await stream.say(choice.message.content)
+        for at, call in enumerate(choice.message.tool_calls or ()):
+            await stream.call(at, call.id, call.function.name, call.function.arguments)
+        await stream.end(choice.finish_reason, reply.usage, reply.fathom)
+    return await events.end(b"")
 
 
 def _response(
-    id: str, said: ResponsesRequest, text: str | None, whole: bool, usage: Usage | None, report: Report | None
+    id: str,
+    said: ResponsesRequest,
+    items: Iterable[_Item],
+    finish: str | None,
+    usage: Usage | None,
+    report: Report | None,
 ) -> Mapping[str, Any]:
-    """A response, under way where ``text`` is None."""
-    status = "in_progress" if text is None else "completed" if whole else "incomplete"
+    """A response, which is under way where it has no ``finish``, a chat's word for why it ended."""
+    cut = finish == "length"
     return {
         "id": id,
         "object": "response",
         "created_at": now(),
-        "status": status,
+        "status": "in_progress" if finish is None else "incomplete" if cut else "completed",
         "model": said.model,
-        "output": [] if text is None else [_message(id, text)],
+        "output": [item.told for item in items],
         "error": None,
-        "incomplete_details": None if whole else {"reason": "max_output_tokens"},
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "instructions": said.instructions,
         "metadata": said.metadata or {},
-        "parallel_tool_calls": False,
+        "parallel_tool_calls": said.parallel_tool_calls is not False,
         "temperature": said.temperature,
         "top_p": said.top_p,
-        "tool_choice": "none",
-        "tools": [],
+        "tool_choice": said.tool_choice or "auto",
+        "tools": said.tools or [],
         "usage": None if usage is None else _usage(usage),
         "fathom": report,
     }
