@@ -32,7 +32,7 @@ from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_draft import DraftModel, ModelDrafter, check_alike, open_draft
 from fathom.language.engines.llama_grammar import Grammar, GrammarCompiler
-from fathom.language.engines.llama_model import MAX_WIDTH, Context, Model
+from fathom.language.engines.llama_model import MAX_WIDTH, SCORED, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
 from fathom.language.engines.llama_store import PromptStore, fingerprint
 from fathom.language.engines.llama_worker import Worker
@@ -141,7 +141,7 @@ class LlamaEngine:
         self._control: DraftControl | None = None
         if draft != "off":
             drafting = self._drafts.model.n_parameters / self._model.n_parameters if self._drafts else 0.0
-            fixed = None if draft_length is None else Shape(draft_length)
+            fixed = None if draft_length is None else Shape(min(draft_length, SCORED - 1))
             self._control = DraftControl(guess=0.8 if self._drafts else 0.5, drafting=drafting, fixed=fixed)
         self._worker = Worker(
             self._library,

@@ -234,7 +234,7 @@ class Worker(ModelThread):
         if choice.line is None:
             return _NO_DRAFT
         left = choice.request.max_tokens - len(choice.generated)
-        most = min(left, self._length - len(choice.sequence), self._cache.free, SCORED) - 1
+        most = min(left, self._length - len(choice.sequence), self._cache.free) - 1
         self._looked = True
         with self._waited_for() as wanted:
             return lookahead.draft([choice.line], most)[0] if wanted else _NO_DRAFT

@@ -66,6 +66,7 @@ class ThreadedChoice:
         self._text = TextStream(request.sampling.stop)
         tools = request.prompt.tools
         self._calls = None if tools is None or forbidden(tools) else CallReader(tools.names)
+        self._alone = tools is not None and tools.parallel is False  # the first call is the last
         self._measured: deque[Measured] = deque()  # the tokens whose text is held back
         self._accounted = False
 
@@ -116,6 +117,8 @@ class ThreadedChoice:
         calls: tuple[CallPart, ...] = ()
         if self._calls is not None:
             text, calls = self._calls.feed(text, last=finish is not None)
+            if calls and self._alone:
+                calls, finish = calls[:1], finish or Finish.STOP
         with self._lock:
             if self.closed:
                 return
