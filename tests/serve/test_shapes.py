@@ -167,33 +167,6 @@ async def test_several_answers_are_ranked_by_the_search(house: House, upstream: 
 
 
 @pytest.mark.parametrize(
-    ("options", "param", "code"),
-    [
-        ({"logprobs": True, "fathom": {"strategy": "beam"}}, "logprobs", "unsupported_parameter"),
-        ({"response_format": FORMAT, "fathom": {"strategy": "refine"}}, "response_format", "unsupported_parameter"),
-        ({"response_format": FORMAT, "fathom": {"form": "short"}}, "fathom.form", "unsupported_parameter"),
-        ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
-        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
-        ({"logit_bias": {"a": 1}}, "logit_bias", "invalid_value"),
-        ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_parameter"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "what"}}}},
-            "response_format.json_schema.schema",
-            "invalid_value",
-        ),
-    ],
-)
-async def test_what_makes_no_sense_is_refused_by_name(
-    house: House, upstream: Upstream, options: dict[str, Any], param: str, code: str
-) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        await house.ask(**options)
-    assert (caught.value.type, caught.value.param, caught.value.code) == ("invalid_request_error", param, code)
-    assert not upstream.bodies
-
-
-@pytest.mark.parametrize(
     "options", [{"logprobs": True}, {"response_format": {"type": "json_object"}}, {"logit_bias": {"1": 1}}]
 )
 async def test_a_model_of_another_family_says_what_it_lacks(open_house: Open, options: dict[str, Any]) -> None:

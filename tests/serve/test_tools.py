@@ -145,35 +145,6 @@ async def test_an_effort_with_tools_is_a_vote(house: House, upstream: Upstream) 
     assert reply.choices[0].message.tool_calls
 
 
-@pytest.mark.parametrize(
-    ("options", "param", "code"),
-    [
-        ({"tools": TOOLS, "fathom": {"strategy": "beam"}}, "tools", "unsupported_parameter"),
-        ({"tools": TOOLS, "fathom": {"strategy": "vote | best-of-n"}}, "tools", "unsupported_parameter"),
-        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
-        ({"parallel_tool_calls": True}, "parallel_tool_calls", "invalid_value"),
-        (
-            {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "rm"}}},
-            "tool_choice",
-            "invalid_value",
-        ),
-        (
-            {"messages": [*ASKED, {"role": "tool", "tool_call_id": "x", "content": "rain"}]},
-            "messages[1].tool_call_id",
-            "invalid_value",
-        ),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type", "invalid_value"),
-    ],
-)
-async def test_what_makes_no_sense_is_refused_by_name(
-    house: House, upstream: Upstream, options: dict[str, Any], param: str, code: str
-) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        await house.ask(**options)
-    assert (caught.value.type, caught.value.param, caught.value.code) == ("invalid_request_error", param, code)
-    assert not upstream.bodies
-
-
 async def test_a_model_without_tools_says_who_has_them(open_house: Open) -> None:
     house = await open_house(entry=ModelEntry(uri="recursive:queens-8-micro"))
     with pytest.raises(openai.BadRequestError, match="m knows no tools; openai: models do") as caught:
