@@ -16,7 +16,7 @@ from fathom.language.download import obtain
 from fathom.language.engines import llama_c
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.chat_template import ChatTemplate, template_for_tools, turns
-from fathom.language.engines.llama_chat import ChatTokenizer
+from fathom.language.engines.chat_tokens import ChatTokenizer
 from fathom.language.engines.llama_model import Model
 from fathom.records import Message, ToolCall, Tools
 

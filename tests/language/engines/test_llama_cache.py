@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fathom.language.engines.llama_cache import CachedSequence, SequenceCache, common_prefix
+from fathom.language.engines.common_prefix import common_prefix
+from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
 
 CELLS, SEQUENCES = 24, 5
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)

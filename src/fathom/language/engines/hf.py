@@ -19,12 +19,12 @@ from fathom.errors import LimitError, PromptTooLong, UsageError
 from fathom.language.draft_control import CHAINS, TREES, DraftControl, Shape
 from fathom.language.drafting import DRAFTS, Drafter, Lookahead, Lookup, Questions
 from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Sampling, Span
+from fathom.language.engines.chat_tokens import ChatTokenizer
 from fathom.language.engines.hf_batch import HFChoice
 from fathom.language.engines.hf_draft import ModelDrafter
 from fathom.language.engines.hf_model import HFModel
 from fathom.language.engines.hf_probe import HFProbe, score
 from fathom.language.engines.hf_worker import HFWorker
-from fathom.language.engines.llama_chat import ChatTokenizer
 from fathom.language.engines.pace import Measurement, kept, machine, measure
 from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fathom.language.engines.llama_cache import common_prefix
+from fathom.language.engines.common_prefix import common_prefix
 
 __all__ = ["KeptText", "PrefixCache", "row"]
 

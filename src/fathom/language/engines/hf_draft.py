@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.language.engines.base import Sampling
+from fathom.language.engines.common_prefix import common_prefix
 from fathom.language.engines.hf_model import HFModel
-from fathom.language.engines.llama_cache import common_prefix
 from fathom.language.speculative import Draft, Laws, draw, laws
 
 __all__ = ["ModelDrafter"]

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from fathom.errors import EngineError
 from fathom.language.drafting import Lookahead
+from fathom.language.engines.common_prefix import common_prefix
 from fathom.language.engines.hf_batch import HFBatch, HFChoice
 from fathom.language.engines.hf_cache import PrefixCache
 from fathom.language.engines.hf_model import HFModel
-from fathom.language.engines.llama_cache import common_prefix
 from fathom.language.engines.model_thread import ModelThread
 from fathom.language.engines.threaded import Listener
 

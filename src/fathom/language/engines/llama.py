@@ -28,7 +28,7 @@ from fathom.language.drafting import DRAFTS, Drafter, Lookup, Questions
 from fathom.language.engines import llama_c
 from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Span
 from fathom.language.engines.chat_template import template_for_tools
-from fathom.language.engines.llama_chat import ChatTokenizer
+from fathom.language.engines.chat_tokens import ChatTokenizer
 from fathom.language.engines.llama_choice import Choice, Reading
 from fathom.language.engines.llama_draft import DraftModel, ModelDrafter, check_alike, open_draft
 from fathom.language.engines.llama_grammar import Grammar, GrammarCompiler

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-__all__ = ["CachedSequence", "Memory", "SequenceCache", "common_prefix"]
+from fathom.language.engines.common_prefix import common_prefix
+
+__all__ = ["CachedSequence", "Memory", "SequenceCache"]
 
 
 class Memory(Protocol):
@@ -19,18 +21,6 @@ class Memory(Protocol):
     def copy(self, source: int, target: int, end: int) -> None: ...
 
     def cut(self, sequence: int, length: int = 0) -> None: ...
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with in common."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 class CachedSequence:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from fathom.errors import UsageError
 from fathom.language.engines.base import Sampling
+from fathom.language.engines.common_prefix import common_prefix
 from fathom.language.engines.llama_c import Library
-from fathom.language.engines.llama_cache import common_prefix
 from fathom.language.engines.llama_model import Context, Model, words
 from fathom.language.engines.sampling import complete
 from fathom.language.speculative import Draft, Laws, draw, laws

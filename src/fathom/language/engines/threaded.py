@@ -15,7 +15,7 @@ from typing import Protocol, Self
 
 from fathom.errors import EngineError
 from fathom.language.engines.base import CallPart, Finish, Piece, Request
-from fathom.language.engines.llama_text import TextStream
+from fathom.language.engines.text_stream import TextStream
 from fathom.language.engines.tool_calls import CallReader, forbidden
 
 __all__ = ["Listener", "Spelling", "ThreadedChoice", "ThreadedEngine", "ThreadedGeneration", "TopLogprobs"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fathom.language.engines.llama_text import TextStream
+from fathom.language.engines.text_stream import TextStream
 
 TEXTS = st.text(alphabet="ab \n–ß🐉漢", min_size=1, max_size=30)
 
