@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
 from fathom.search import Mcts
 from fathom.search.base import Action, Grow, Lost, Search, Terms
-from fathom.search.mcts import ROOT, BranchingTree
+from fathom.search.mcts import ROOT, BranchingTree, belief_of
 
 Make = Callable[..., LanguageModel]
 Posterior = Literal["beta", "gaussian"]
@@ -99,6 +100,48 @@ def test_it_goes_where_it_pays(posterior: Posterior) -> None:
     steep = [choices(0.1, 0.9, posterior, seed) for seed in range(20)]
     assert sum(wide for wide, _ in flat) > 2 * sum(deep for _, deep in flat)
     assert sum(deep for _, deep in steep) > 2 * sum(wide for wide, _ in steep)
+
+
+def plainly_selected(tree: BranchingTree) -> int:
+    """AB-MCTS-A as the paper puts it: a draw for each choice, from the posterior of the scores that it has led to."""
+    posterior = belief_of(tree.belief)
+    node = 0
+    while children := tree.children[node]:
+        beneath = [tree.score[other] for other in range(1, len(tree.ids)) if node in line(tree, other)[1:]]
+        made = [tree.score[other] for other in range(1, len(tree.ids)) if tree.parent[other] == node]
+        if drawn(posterior, made, tree.random) >= drawn(posterior, beneath, tree.random):
+            break
+        node = max(
+            (
+                drawn(posterior, [tree.score[o] for o in range(len(tree.ids)) if child in line(tree, o)], tree.random),
+                child,
+            )
+            for child in children
+        )[1]
+    return tree.ids[node]
+
+
+def line(tree: BranchingTree, node: int) -> list[int]:
+    return [] if node < 0 else [node, *line(tree, tree.parent[node])]
+
+
+def drawn(posterior: Callable[..., Any], scores: list[float], rng: random.Random) -> float:
+    return posterior(len(scores), sum(scores), sum(score * score for score in scores)).draw(rng)
+
+
+@pytest.mark.parametrize("posterior", ["beta", "gaussian"])
+def test_nodes_are_selected_as_often_as_by_drawing_for_every_choice(posterior: Posterior) -> None:
+    rng = random.Random(random.SystemRandom().random())
+    tree = BranchingTree(rng, posterior)
+    for id in range(40):
+        parent = ROOT if id < 12 else rng.randrange(id) if rng.random() < 0.5 else 3
+        tree.expect(id, parent)
+        tree.arrive(id, rng.random())
+    selections = 1500
+    mine = Counter(tree.select() for _ in range(selections))
+    theirs = Counter(plainly_selected(tree) for _ in range(selections))
+    for node in mine.keys() | theirs:
+        assert abs(mine[node] - theirs[node]) <= 5 * (mine[node] + theirs[node]) ** 0.5 + 1, node
 
 
 @given(st.lists(st.tuples(st.sampled_from(["arrive", "forget", "expect"]), st.floats(0, 1)), max_size=60), posteriors)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from fathom.errors import SpecError
@@ -25,14 +25,14 @@ from fathom.records import Trajectory
 from fathom.search.base import STRATEGIES, Action, Grow, Lost, Strategy, Terms
 from fathom.search.judged import JudgedSearch, refuse_comparing
 from fathom.search.samples import agreed_width
-from fathom.search.thompson import BetaArms
+from fathom.search.thompson import Arms, Beta, Posterior, Student
 from fathom.specs import option
 
-__all__ = ["BranchingTree", "Mcts"]
+__all__ = ["BranchingTree", "Mcts", "belief_of"]
 
-Posterior = Literal["beta", "gaussian"]
+Belief = Literal["beta", "gaussian"]
 ROOT = -1
-MANY = 16
+MANY = 8
 """Children from which on they compete as arms of one Thompson sampler; to draw for a few of them costs less."""
 
 
@@ -48,7 +48,7 @@ class Mcts(Strategy):
 
     width: int | None = option(None, "answers in all (default: the budget's width, else 16)")
     judge: Verifier | None = judge_option(None, "who scores them (default: their mean token log-probability)")
-    posterior: Posterior = option("beta", "of the scores: beta, or gaussian (with unknown mean and variance)")
+    posterior: Belief = option("beta", "of the scores: beta, or gaussian (with unknown mean and variance)")
     wave: int = option(4, "answers on their way at a time, at most")
     depth: int | None = option(None, "units of reasoning for each answer at most")
 
@@ -85,20 +85,18 @@ class MctsSearch(JudgedSearch):
         actions = self.backlog.drain()
         if self.winding_down:
             return actions
-        for _ in range(min(room, self.width - self.started, self.wave - self.tree.expected)):
-            self.started += 1
-            (id,) = self.new_ids(1)
+        asked: dict[int, list[int]] = {}
+        for id in self.new_ids(max(0, min(room, self.width - self.started, self.wave - self.tree.expected))):
             node = self.tree.select()
             self.tree.expect(id, node)
-            grow = Grow((id,), units=self.depth)
-            if node != ROOT:
-                grow = replace(grow, sources=(node,), feedback=self.finding(node))
-            last = actions[-1] if actions else None
-            if isinstance(last, Grow) and replace(last, ids=grow.ids) == grow:
-                actions[-1] = replace(grow, ids=(*last.ids, id))
-            else:
-                actions.append(grow)
-        return actions
+            asked.setdefault(node, []).append(id)
+            self.started += 1
+        return [*actions, *(self._grow(node, tuple(ids)) for node, ids in asked.items())]
+
+    def _grow(self, node: int, ids: tuple[int, ...]) -> Grow:
+        if node == ROOT:
+            return Grow(ids, units=self.depth)
+        return Grow(ids, units=self.depth, sources=(node,), feedback=self.finding(node))
 
     def settle(self, trajectory: Trajectory) -> None:
         super().settle(trajectory)
@@ -142,9 +140,9 @@ class BranchingTree:
     Answers are named by ids, the root by ``ROOT``; inside, nodes are counted, and the root is the first.
     """
 
-    def __init__(self, rng: random.Random, posterior: Posterior = "beta") -> None:
+    def __init__(self, rng: random.Random, belief: Belief = "beta") -> None:
         self.random = rng
-        self.posterior = posterior
+        self.belief = belief
         self.ids: list[int] = []
         self.node_of: dict[int, int] = {}
         self.parent: list[int] = []
@@ -152,8 +150,8 @@ class BranchingTree:
         self.score: list[float] = []
         self.made = _Scores()  # of the answers made at the node
         self.below = _Scores()  # of the node itself and of all beneath it
-        self.arms: dict[int, BetaArms] = {}  # the children of nodes that have many
-        self.stale: dict[int, set[int]] = {}  # those of them of which more is known than their arms tell
+        self.arms: dict[int, Arms] = {}  # the children of nodes that have many
+        self.stale: dict[int, dict[int, None]] = {}  # those of them of which more is known than their arms tell
         self.expected = 0  # answers that are on their way
         self._add(ROOT, -1)
 
@@ -170,29 +168,32 @@ class BranchingTree:
 
     def select(self) -> int:
         """The answer from which to make another one, or ROOT."""
-        draw: Callable[[int, float, float], float] = self._beta if self.posterior == "beta" else self._gaussian
+        posterior = belief_of(self.belief)
         made, n, total, squares = self.made, self.below.n, self.below.total, self.below.squares
-        node = 0
+        rng, node = self.random, 0
         while children := self.children[node]:
             own = self.score[node]  # is no evidence about what lies beneath
-            beneath = draw(n[node] - (node > 0), total[node] - own, squares[node] - own * own)
-            if draw(made.n[node], made.total[node], made.squares[node]) >= beneath:
+            beneath = posterior(n[node] - (node > 0), total[node] - own, squares[node] - own * own)
+            wider = posterior(made.n[node], made.total[node], made.squares[node])
+            if wider.draw(rng) >= beneath.draw(rng):
                 break
-            if len(children) >= MANY and self.posterior == "beta":
-                node = self._contest(node)
-            else:
-                drawn = [draw(n[child], total[child], squares[child]) for child in children]
+            if len(children) == 1:
+                node = children[0]
+            elif len(children) < MANY:
+                drawn = [posterior(n[child], total[child], squares[child]).draw(rng) for child in children]
                 node = children[drawn.index(max(drawn))]
+            else:
+                node = self._contest(node, posterior)
         return self.ids[node]
 
-    def _contest(self, node: int) -> int:
+    def _contest(self, node: int, posterior: Callable[[int, float, float], Posterior]) -> int:
         """The child with the largest draw, without drawing for all of them."""
         arms = self.arms.get(node)
         if arms is None:
-            arms = self.arms[node] = BetaArms(self.random)
-            self.stale[node] = set(self.children[node])
+            arms = self.arms[node] = Arms(self.random)
+            self.stale[node] = dict.fromkeys(self.children[node])
         for child in self.stale[node]:
-            arms.put(child, *_beta(self.below.n[child], self.below.total[child]))
+            arms.put(child, posterior(self.below.n[child], self.below.total[child], self.below.squares[child]))
         self.stale[node].clear()
         return arms.choose()
 
@@ -229,25 +230,27 @@ class BranchingTree:
         """The parent of a node about which something new is known."""
         parent = self.parent[node]
         if parent in self.stale:
-            self.stale[parent].add(node)
+            self.stale[parent][node] = None
         return parent
 
-    def _beta(self, n: int, total: float, squares: float) -> float:
-        return self.random.betavariate(*_beta(n, total))
 
-    def _gaussian(self, n: int, total: float, squares: float) -> float:
-        """The mean, from the normal-inverse-gamma posterior; prior: mean ½ and variance 0.1, each worth one score.
-
-        Murphy, Probabilistic Machine Learning: Advanced Topics, section 3.4.3.
-        """
-        mean = total / n if n else 0.0
-        kappa, nu = 1.0 + n, 1.0 + n
-        spread = max(0.0, squares - n * mean * mean)
-        scale = (0.1 + spread + n / kappa * (mean - 0.5) ** 2) / 2
-        variance = scale / self.random.gammavariate(nu / 2, 1.0)
-        return self.random.gauss((0.5 + total) / kappa, math.sqrt(variance / kappa))
+def belief_of(belief: Belief) -> Callable[[int, float, float], Posterior]:
+    """What makes the posterior of a sample of scores, given their number, their sum, and that of their squares."""
+    return _beta if belief == "beta" else _student
 
 
-def _beta(n: int, total: float) -> tuple[float, float]:
-    """The posterior under Jeffreys' prior, Beta(½, ½), a score counting as that much of a success."""
-    return 0.5 + total, 0.5 + max(0.0, n - total)
+def _beta(n: int, total: float, squares: float) -> Beta:
+    """Of the mean score, under Jeffreys' prior, Beta(½, ½), a score counting as that much of a success."""
+    return Beta(0.5 + total, 0.5 + max(0.0, n - total))
+
+
+def _student(n: int, total: float, squares: float) -> Student:
+    """Of the mean score, from the normal-inverse-gamma posterior; prior: mean ½ and variance 0.1, each worth one score.
+
+    Murphy, Probabilistic Machine Learning: Advanced Topics, section 3.4.3.
+    """
+    mean = total / n if n else 0.0
+    kappa = nu = 1.0 + n
+    spread = max(0.0, squares - n * mean * mean)
+    squared = 0.1 + spread + n / kappa * (mean - 0.5) ** 2
+    return Student((0.5 + total) / kappa, math.sqrt(squared / (nu * kappa)), nu)

@@ -1,117 +1,196 @@
 """Thompson sampling over many arms, with exactly its law, for the cost of a few draws a choice.
 
-At every choice each arm's posterior is drawn from, and the largest draw wins. Nearly all draws cannot win, and need
-not be made. Over a bar t the density of Beta(a, b) lies under c·(1 − x)^(b − 1), with the mass q = c·(1 − t)^b / b
-there. So an arm can sleep: its draws stay under the bar until, after a geometric number of choices with the chance q,
-one must be looked at. That one is drawn from the envelope and accepted by the ratio of the densities (rejection;
-Devroye, Non-Uniform Random Variate Generation, 1986, II.3). The largest of those over the bar wins; where there is
-none, which is rare, all arms are drawn once more on condition that they stay under it. An arm of which more is known
-sleeps anew: the draws of different choices are independent, so nothing is owed to the past.
+At every choice each arm's posterior is drawn from, and the largest draw wins. Nearly all draws cannot win, and need not
+be made. A bar is set where the draws that won have hardly ever been under it. The arms are laid end to end on a line,
+each with the extent -log(1 - q), q being a bound on its chance to be over the bar, and the points of a Poisson process
+on the line tell whose draws may be: each with just the chance q, independently. These are drawn, by rejection, and the
+largest wins; where none is over the bar, which is rare, all arms are drawn on condition that they stay under it. An arm
+of which more is known is laid anew at the end of the line, and what lies there for it before counts no more: the draws
+of different choices are independent, so nothing is owed to the past.
+
+For the bound and the rejection (Devroye, Non-Uniform Random Variate Generation, 1986, VII.2) each posterior has a
+coordinate in which the logarithm of its density is concave, so that it lies under its tangent at the bar.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_left
-from dataclasses import dataclass
+from bisect import bisect_right
+from typing import NamedTuple, Protocol
 
-__all__ = ["BetaArms"]
+__all__ = ["Arms", "Beta", "Posterior", "Student"]
 
-BARS = (0.998, 0.995, 0.99, 0.98, 0.97, 0.95, 0.925, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-AWAKE = 8.0
-"""Arms to look at in a choice, on average: with so many, hardly ever do all of them stay under the bar."""
-NEVER = -1
-LEAST_LOG_CHANCE = -30.0
+EPOCH = 16
+"""Choices after which the bar is set for the first time, and the least between one time and the next."""
+LONGEST = 128
+"""Choices after which it is set anew, or as many as there are arms: twice as many each time, up to that."""
+CROWDED = 16.0
+"""Points on the line to be expected in a choice with which it is set before that."""
+LIKELY = 0.5
+"""An arm more likely than that to be over the bar is simply drawn."""
+NEVER = 1e-12
+NOBODY = -1
 
 
-@dataclass(slots=True)
-class _Arm:
-    """``log_scale`` is -log B(a, b), ``log_asleep`` is log(1 - q), or 0 where the envelope rules out nothing, and
-    ``due`` is the choice at which the arm wakes."""
+class Tail(NamedTuple):
+    """What is over a bar: a bound on the chance of it, and the rate at which the tangent falls off there."""
+
+    chance: float
+    rate: float
+
+
+EVERYTHING = Tail(1.0, 0.0)
+
+
+class Posterior(Protocol):
+    """What is known of the worth of an arm."""
+
+    def draw(self, rng: random.Random) -> float:
+        """A draw."""
+
+    def tail(self, bar: float) -> Tail:
+        """What is over the bar; ``EVERYTHING`` where the tangent does not fall off."""
+
+    def beyond(self, bar: float, rate: float, rng: random.Random) -> float:
+        """A draw from what the tangent bounds; the bar itself where it is rejected."""
+
+
+class Beta(NamedTuple):
+    """Beta(a, b). The coordinate is -log(1 - x), in which the density is x^(a - 1) (1 - x)^b / B(a, b).
+
+    For a < 1 its logarithm is not concave; there x^(a - 1) is bounded by its value at the bar.
+    """
 
     a: float
     b: float
-    log_scale: float
-    log_asleep: float = 0.0
-    due: int = NEVER
 
-    def log_mass(self, bar: float) -> float:
-        """log q, of the envelope over the bar: there x^(a-1) is at most 1, or for a < 1 at most bar^(a-1)."""
-        return self.log_scale + min(0.0, self.a - 1) * math.log(bar) + self.b * math.log(1 - bar) - math.log(self.b)
+    def draw(self, rng: random.Random) -> float:
+        return rng.betavariate(self.a, self.b)
+
+    def tail(self, bar: float) -> Tail:
+        a, b = self
+        if not 0 < bar < 1 or (rate := b - max(0.0, a - 1) * (1 - bar) / bar) <= 0:
+            return EVERYTHING
+        log_scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+        return Tail(math.exp(log_scale + (a - 1) * math.log(bar) + b * math.log(1 - bar)) / rate, rate)
+
+    def beyond(self, bar: float, rate: float, rng: random.Random) -> float:
+        drop = -math.log(1 - rng.random())
+        x = 1 - (1 - bar) * math.exp(-drop / rate)
+        density = (self.a - 1) * math.log(x / bar) - self.b * drop / rate
+        return x if math.log(1 - rng.random()) - drop < density else bar
 
 
-class BetaArms:
-    """Arms with Beta posteriors, named by whole numbers."""
+class Student(NamedTuple):
+    """Student's t with ``nu`` degrees of freedom. The coordinate is log z, z = (x - centre) / scale, where z > 1."""
+
+    centre: float
+    scale: float
+    nu: float
+
+    def draw(self, rng: random.Random) -> float:
+        """By the polar method (Bailey, Mathematics of Computation 62, 1994)."""
+        while True:
+            u, v = 2 * rng.random() - 1, 2 * rng.random() - 1
+            if 0 < (w := u * u + v * v) < 1:
+                return self.centre + self.scale * u * math.sqrt(self.nu * (w ** (-2 / self.nu) - 1) / w)
+
+    def tail(self, bar: float) -> Tail:
+        z, nu = (bar - self.centre) / self.scale, self.nu
+        if z <= 1:
+            return EVERYTHING
+        rate = nu * (z * z - 1) / (nu + z * z)
+        log_scale = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - math.log(nu * math.pi) / 2
+        return Tail(math.exp(log_scale + math.log(z) - (nu + 1) / 2 * math.log1p(z * z / nu)) / rate, rate)
+
+    def beyond(self, bar: float, rate: float, rng: random.Random) -> float:
+        drop = -math.log(1 - rng.random())
+        z = (bar - self.centre) / self.scale
+        farther = z * math.exp(drop / rate)
+        density = drop / rate - (self.nu + 1) / 2 * math.log((self.nu + farther**2) / (self.nu + z * z))
+        return self.centre + self.scale * farther if math.log(1 - rng.random()) - drop < density else bar
+
+
+class _Laid(NamedTuple):
+    name: int
+    posterior: Posterior
+    rate: float
+
+
+class Arms:
+    """Arms named by whole numbers."""
 
     def __init__(self, rng: random.Random) -> None:
         self.random = rng
-        self.bar = BARS[0]
-        self._arms: dict[int, _Arm] = {}
-        self._waking: dict[int, list[int]] = {}  # by the choice at which they may be due
-        self._choices = 0
-        self._holds_until = 0  # the bar
+        self.bar = -math.inf
+        self._posteriors: dict[int, Posterior] = {}
+        self._likely: dict[int, Posterior] = {}
+        self._line: list[_Laid] = []
+        self._ends: list[float] = [0.0]  # where the line begins, and where each extent on it ends
+        self._place: dict[int, int] = {}  # the last place of each arm on it
+        self._won: list[float] = []  # the largest draw of each choice since the bar was set
+        self._holds = EPOCH  # for so many choices, the bar
 
-    def put(self, name: int, a: float, b: float) -> None:
-        """A new arm, or what is now known of one: its posterior is Beta(a, b), with a and b positive."""
-        arm = self._arms[name] = _Arm(a, b, math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
-        self._measure(name, arm)
+    def put(self, name: int, posterior: Posterior) -> None:
+        """A new arm, or what is now known of one."""
+        self._posteriors[name] = posterior
+        self._lay(name, posterior)
 
-    def _measure(self, name: int, arm: _Arm) -> None:
-        """Find the arm's chance to be over the bar, and let it sleep."""
-        log_q, arm.due = arm.log_mass(self.bar), NEVER
-        if log_q >= LEAST_LOG_CHANCE:
-            arm.log_asleep = math.log1p(-math.exp(log_q)) if log_q < 0 else 0.0
-            self._lay(name, arm)
+    def _lay(self, name: int, posterior: Posterior) -> None:
+        self._place.pop(name, None)
+        self._likely.pop(name, None)
+        chance, rate = posterior.tail(self.bar)
+        if chance > LIKELY:
+            self._likely[name] = posterior
+        elif chance > NEVER:
+            self._place[name] = len(self._line)
+            self._line.append(_Laid(name, posterior, rate))
+            self._ends.append(self._ends[-1] - math.log1p(-chance))
 
-    def _lay(self, name: int, arm: _Arm) -> None:
-        """Let an arm sleep until its next draw that may be over the bar."""
-        arm.due = self._choices + 1
-        if arm.log_asleep:
-            arm.due += int(math.log(1 - self.random.random()) / arm.log_asleep)
-        self._waking.setdefault(arm.due, []).append(name)
+    def _set_bar(self) -> None:
+        """Lay all arms anew. What has won lately was hardly ever less than the least of it."""
+        self.bar, self._won = min(self._won), []
+        self._holds = min(2 * self._holds, max(LONGEST, len(self._posteriors)))
+        self._likely, self._line, self._ends, self._place = {}, [], [0.0], {}
+        for name, posterior in self._posteriors.items():
+            self._lay(name, posterior)
 
     def choose(self) -> int:
         """The arm whose draw is the largest. There must be one."""
-        if self._choices >= self._holds_until:
+        if len(self._won) >= self._holds or (self._ends[-1] > CROWDED and len(self._won) >= EPOCH):
             self._set_bar()
-        self._choices += 1
-        chosen, largest = NEVER, self.bar
-        for name in self._waking.pop(self._choices, ()):
-            arm = self._arms[name]
-            if arm.due == self._choices:  # it was not laid anew since
-                if (x := self._drawn(arm)) > largest:
-                    chosen, largest = name, x
-                self._lay(name, arm)
-        return chosen if chosen != NEVER else self._under_the_bar()
+        drawn = {name: posterior.draw(self.random) for name, posterior in self._likely.items()}
+        for name, posterior, rate in self._met():
+            drawn[name] = posterior.beyond(self.bar, rate, self.random)
+        winner = max(drawn, key=drawn.__getitem__, default=NOBODY)
+        if winner == NOBODY or drawn[winner] <= self.bar:
+            drawn |= self._under_the_bar()
+            winner = max(drawn, key=drawn.__getitem__)
+        self._won.append(drawn[winner])
+        return winner
 
-    def _set_bar(self) -> None:
-        """The highest bar over which enough draws are to be expected; all sleep anew."""
-        arms = self._arms.values()
+    def _met(self) -> list[_Laid]:
+        """Those that points of a Poisson process with rate 1 fall on, each once."""
+        met: list[_Laid] = []
+        random, before, end = self.random.random, NOBODY, self._ends[-1]
+        point = -math.log(1 - random())
+        while point < end:
+            place = bisect_right(self._ends, point) - 1
+            laid = self._line[place]
+            if place != before and self._place.get(laid.name) == place:
+                met.append(laid)
+            before = place
+            point -= math.log(1 - random())
+        return met
 
-        def awake(bar: float) -> float:
-            return sum(math.exp(min(0.0, arm.log_mass(bar))) for arm in arms)
-
-        self.bar = BARS[min(bisect_left(BARS, AWAKE, key=awake), len(BARS) - 1)]
-        self._holds_until = self._choices + max(64, len(self._arms))
-        self._waking.clear()
-        for name, arm in self._arms.items():
-            self._measure(name, arm)
-
-    def _drawn(self, arm: _Arm) -> float:
-        """The draw of an arm that is awake, or 0 where it is under the bar after all."""
-        if not arm.log_asleep:
-            return self.random.betavariate(arm.a, arm.b)
-        x = 1 - (1 - self.bar) * self.random.random() ** (1 / arm.b)
-        most = 1.0 if arm.a >= 1 else self.bar  # where the factor x^(a-1) is largest
-        return x if self.random.random() < (x / most) ** (arm.a - 1) else 0.0
-
-    def _under_the_bar(self) -> int:
-        """The arm with the largest draw of those that are not over the bar."""
-        drawn: dict[float, int] = {}
-        for name, arm in self._arms.items():
-            x = 1.0
-            while x > self.bar:
-                x = self.random.betavariate(arm.a, arm.b)
-            drawn[x] = name
-        return drawn[max(drawn)]
+    def _under_the_bar(self) -> dict[int, float]:
+        """Draws of all arms that were not simply drawn, none of which is over the bar."""
+        drawn: dict[int, float] = {}
+        for name, posterior in self._posteriors.items():
+            if name not in self._likely:
+                x = math.inf
+                while x > self.bar:
+                    x = posterior.draw(self.random)
+                drawn[name] = x
+        return drawn
