@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import selectors
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 QUESTION = [{"role": "user", "content": "What is 17 times 23? Think step by step."}]
 
@@ -66,48 +67,73 @@ def load(url: str, pid: int, clients: int, requests: int, body: Mapping[str, obj
     return Load(seconds, sorted(took * 1e3 for took, _ in seen), (cpu_seconds(pid) - cpu) * 1e3 / requests)
 
 
-def exchange(url: str, clients: int, bodies: Sequence[Mapping[str, object]]) -> list[tuple[float, int]]:
-    """Send them from so many clients at a time, each on a connection of its own: every reply's seconds and status."""
-    where = urlsplit(url)
-    head = (
-        f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer none\r\n"
-        f"Content-Type: application/json\r\nContent-Length: "
-    )
+def exchange(
+    url: str, clients: int, bodies: Sequence[Mapping[str, object]], rate: float | None = None
+) -> list[tuple[float, int]]:
+    """Send them, so many at a time at most, each on a connection of its own: every reply's seconds and status.
+
+    With a ``rate`` they are sent at random moments (Poisson), so many a second on average, whoever has been answered,
+    and the seconds count from those moments.
+    """
+    where, rng = urlsplit(url), random.Random(0)
     waiting = [json.dumps({"model": "m", "messages": QUESTION, **body}).encode() for body in reversed(bodies)]
-    selector = selectors.DefaultSelector()
+    free: list[_Connection] = []
     seen: list[tuple[float, int]] = []
-
-    def send(connection: socket.socket) -> float:
-        data = waiting.pop()
-        connection.sendall(f"{head}{len(data)}\r\n\r\n".encode() + data)
-        return time.perf_counter()
-
-    def connect() -> None:
-        connection = socket.create_connection((where.hostname, where.port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(connection, selectors.EVENT_READ, [bytearray(), send(connection)])
-
-    for _ in range(min(clients, len(bodies))):
-        connect()
-    while len(seen) < len(bodies):
-        for key, _ in selector.select():
-            connection, state = key.fileobj, key.data
-            assert isinstance(connection, socket.socket)
-            received = connection.recv(1 << 20)
-            assert received, "the server closed the connection"
-            state[0] += received
-            if not _whole(state[0]):
-                continue
-            seen.append((time.perf_counter() - state[1], int(state[0].split(b" ", 2)[1])))
-            if b"\r\nconnection: close" in bytes(state[0]).lower() or not waiting:
-                selector.unregister(connection)
-                connection.close()
-                if waiting:
-                    connect()
-            else:
-                state[0], state[1] = bytearray(), send(connection)
-    selector.close()
+    opened, due = 0, time.perf_counter()
+    with selectors.DefaultSelector() as selector:
+        while len(seen) < len(bodies):
+            while waiting and (free or opened < clients) and (rate is None or due <= time.perf_counter()):
+                connection = free.pop() if free else None
+                if connection is None:
+                    connection, opened = _Connection(where), opened + 1
+                    selector.register(connection.socket, selectors.EVENT_READ, connection)
+                connection.send(waiting.pop(), time.perf_counter() if rate is None else due)
+                due += rng.expovariate(rate) if rate else 0.0
+            more = rate is not None and waiting
+            for key, _ in selector.select(max(0.0, due - time.perf_counter()) if more else None):
+                connection = key.data
+                if (reply := connection.take()) is None:
+                    continue
+                seen.append(reply)
+                if connection.closing:
+                    selector.unregister(connection.socket)
+                    connection.socket.close()
+                    opened -= 1
+                else:
+                    free.append(connection)
+        for key in list(selector.get_map().values()):
+            key.data.socket.close()
     return seen
+
+
+class _Connection:
+    """A connection, and the reply that is coming on it."""
+
+    def __init__(self, where: SplitResult) -> None:
+        self.socket = socket.create_connection((where.hostname, where.port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.closing = False
+        self._head = (
+            f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer none\r\n"
+            f"Content-Type: application/json\r\nContent-Length: "
+        )
+        self._received = bytearray()
+        self._began = 0.0
+
+    def send(self, body: bytes, began: float) -> None:
+        self._received.clear()
+        self._began = began
+        self.socket.sendall(f"{self._head}{len(body)}\r\n\r\n".encode() + body)
+
+    def take(self) -> tuple[float, int] | None:
+        """Read; the reply's seconds and status once it is whole."""
+        received = self.socket.recv(1 << 20)
+        assert received, "the server closed the connection"
+        self._received += received
+        if not _whole(self._received):
+            return None
+        self.closing = b"\r\nconnection: close" in bytes(self._received).lower()
+        return time.perf_counter() - self._began, int(self._received.split(b" ", 2)[1])
 
 
 def _whole(reply: bytearray) -> bool:
