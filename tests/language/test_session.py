@@ -116,6 +116,18 @@ async def test_a_thought_that_is_cut_is_closed_before_the_conclusion() -> None:
     assert result.receipt.candidates[0].finished is False
 
 
+async def test_a_sum_that_was_cut_is_shown_as_what_it_comes_to() -> None:
+    a, b = random.SystemRandom().sample(range(100, 1000), 2)
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        return f"{a} + {b}" + " =" * 50 if prompt.prefix_text.endswith("\\boxed{") else " so" * 500
+
+    model = LanguageModel(ScriptedEngine(script))
+    result = await fathom.asolve(model, "?", strategy="vote(width=1, depth=4)")
+    assert result.answer == str(a + b)
+    assert f"{a} + {b}" in result.text
+
+
 async def test_a_conclusion_that_is_cut_in_the_middle_never_outvotes_a_whole_one() -> None:
     def script(prompt: Prompt, rng: random.Random) -> str:
         if prompt.prefix_text:

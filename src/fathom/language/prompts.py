@@ -68,6 +68,10 @@ class Form:
         """What votes for the answer are counted by, and whether its meaning could be made out."""
         return " ".join(answer.split()), bool(answer.strip())
 
+    def value(self, answer: str) -> str:
+        """What an answer comes to that was cut before the model could say so: the value of a sum that it had begun."""
+        return answer
+
     def marked(self, text: str) -> bool:
         """Whether the text holds an answer that is marked as the instruction asks for it."""
         return False
@@ -92,6 +96,10 @@ class _Short(Form):
     def meaning(self, answer: str) -> tuple[str, bool]:
         found = canonical(answer)
         return found.key, found.parsed
+
+    def value(self, answer: str) -> str:
+        found = canonical(answer.rstrip(" ="))
+        return found.text if found.kind == "number" else answer
 
     def marked(self, text: str) -> bool:
         return "\\boxed{" in text

@@ -364,8 +364,10 @@ class LanguageSession:
             if not stated.strip():
                 return concluded
             answer, key, parsed = await self._read(self.form.complete(said + stated))
-            # of an answer that was cut nobody knows what it would have become: it must not outvote a whole one
-            return replace(concluded, answer=answer, key=key, parsed=parsed and whole)
+            if whole or answer is None:
+                return replace(concluded, answer=answer, key=key, parsed=parsed)
+            # nobody knows what an answer that was cut would have become: it must not outvote a whole one
+            return replace(concluded, answer=self.form.value(answer), key=key, parsed=False)
         return trajectory
 
     def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:
