@@ -59,7 +59,7 @@ def available() -> list[dict[str, str]]:
         rows.append(
             {
                 "uri": f"{name} (embedded)" if name == DEFAULT_MODEL else name,
-                "summary": f"{entry.description} {entry.licence}.",
+                "summary": f"{entry.description}. {entry.licence}.",
                 "can": local.can,
                 "state": fetched if local.state == "ready" else local.state,
                 "pace": remembered(entry.file_name, entry.size_bytes),
