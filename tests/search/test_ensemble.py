@@ -62,6 +62,16 @@ async def test_an_unsure_one_is_followed_by_the_next(scripted: Make, fresh: int)
     assert result.answer == str(fresh)
 
 
+@pytest.mark.parametrize(("width", "shares"), [(1, [1, 0, 0]), (2, [1, 1, 0]), (7, [2, 2, 3]), (12, [4, 4, 4])])
+async def test_a_limit_on_samples_is_shared_by_the_rungs(scripted: Make, width: int, shares: list[int]) -> None:
+    models = [scripted({f"{rung}{i}": 1 for i in range(500)}) for rung in range(3)]
+    strategy = Cascade(models=("b", "c"), confident=1.0)
+    result = await run(models, strategy, width=width).finish()
+    assert result.receipt.spent.width == sum(shares)
+    drawn = [sum((t.answer or "").startswith(str(rung)) for t in result.trajectories) for rung in range(3)]
+    assert drawn == shares
+
+
 async def test_what_a_left_rung_still_grows_is_cut(scripted: Make) -> None:
     slow = scripted(
         lambda prompt, rng: "\\boxed{1}" if rng.random() < 0.9 else "hm " * 4000, latency=Latency(token=0.002), room=8

@@ -4,11 +4,13 @@ arXiv 2305.05176; by agreement, as in arXiv 2310.03094). One ladder of models se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fathom.errors import SpecError
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import STRATEGIES, Action, Drop, Grow, Lost, Search, Standing, Strategy, Terms
+from fathom.search.base import STRATEGIES, Action, Drop, Grow, Lost, Strategy, Terms
+from fathom.search.samples import SampleSearch
+from fathom.search.staged import StagedSearch
 from fathom.search.vote import Vote
 from fathom.specs import option
 
@@ -37,64 +39,61 @@ class Cascade(Strategy):
         return CascadeSearch(self, terms)
 
 
-class CascadeSearch(Search):
-    """A vote per model, one after another; the standing is that of the last model that has one."""
+class CascadeSearch(StagedSearch[SampleSearch]):
+    """A vote per model, one after another. Of a limit on samples each gets an even share of what is left, so that there
+    is something for all; what one does not use is left to those after it."""
 
     def __init__(self, said: Cascade, terms: Terms) -> None:
-        super().__init__()
         self.said = said
         self.vote = Vote(width=said.width, depth=said.depth)
         self.terms = terms
-        self.rungs = [self.vote.begin(terms)]
-        self.rungs[0].trajectories = self.trajectories
-        self.rung_of: dict[int, int] = {}
+        super().__init__(self._vote(0, terms.width))
+        self.member_of: dict[int, int] = {}
+
+    def _vote(self, nth: int, left: int | None) -> SampleSearch:
+        share = left if left is None else max(1, left // (len(self.said.models) + 1 - nth))
+        return self.vote.begin(replace(self.terms, width=share))
+
+    def stage(self, nth: int) -> SampleSearch:
+        return self._vote(nth, self.terms.width)
 
     @property
     def _top(self) -> int:
-        return len(self.rungs) - 1
+        return len(self.stages) - 1
 
     def ask(self, room: int) -> Sequence[Action]:
         actions = self._asked(room)
-        if not actions and self._is_over() and not self.winding_down and self._top < len(self.said.models):
-            if self.rungs[-1].standing.confidence >= self.said.confident:
-                self.stopped = StopReason.DECIDED
-                return ()
-            late = tuple(id for id, rung in self.rung_of.items() if rung == self._top and id not in self.trajectories)
-            self._climb()
-            actions = [Drop(late), *self._asked(room)] if late else self._asked(room)
-        return actions
-
-    def _climb(self) -> None:
-        below, above = self.rungs[-1], self.vote.begin(self.terms)
-        above.trajectories, above._next_id = self.trajectories, below._next_id
-        self.rungs.append(above)
+        if actions or self.winding_down or not self._is_over or self._top == len(self.said.models):
+            return actions
+        if self.now.standing.confidence >= self.said.confident:
+            self.stopped = StopReason.DECIDED
+            return ()
+        left = None if self.terms.width is None else self.terms.width - self.now._next_id
+        if left == 0:
+            return ()
+        late = tuple(id for id, at in self.member_of.items() if at == self._top and id not in self.trajectories)
+        self.go_on(self._vote(self._top + 1, left))
+        return [Drop(late), *self._asked(room)] if late else self._asked(room)
 
     def _asked(self, room: int) -> list[Action]:
-        actions = list(self.rungs[-1].ask(room))
+        actions = list(self.now.ask(room))
         for index, action in enumerate(actions):
             if isinstance(action, Grow):
-                self.rung_of |= dict.fromkeys(action.ids, self._top)
-                actions[index] = Grow(action.ids, units=action.units, greedy=action.greedy, member=self._top)
+                self.member_of |= dict.fromkeys(action.ids, self._top)
+                actions[index] = replace(action, member=self._top)
         return actions
 
+    @property
     def _is_over(self) -> bool:
-        rung = self.rungs[-1]
-        return rung.stopped is not None or (rung.started == rung.width and rung.remaining <= 0)
+        vote = self.now
+        return vote.stopped is not None or (vote.started == vote.width and vote.remaining <= 0)
 
     def tell(self, trajectory: Trajectory) -> None:
         self.trajectories[trajectory.id] = trajectory
-        if self.rung_of[trajectory.id] == self._top:
-            self.rungs[-1].tell(trajectory)
+        if self.member_of[trajectory.id] == self._top:
+            self.now.tell(trajectory)
 
     def tell_lost(self, lost: Lost) -> None:
         super().tell_lost(lost)
         for id in lost.ids:
-            self.rungs[self.rung_of[id]].tell_lost(Lost((id,), lost.error))
-
-    def wind_down(self) -> None:
-        super().wind_down()
-        self.rungs[-1].wind_down()
-
-    @property
-    def standing(self) -> Standing:
-        return next((s for rung in reversed(self.rungs) if (s := rung.standing).answer is not None), Standing())
+            self.stages[self.member_of[id]].tell_lost(Lost((id,), lost.error))

@@ -7,17 +7,17 @@ hold for both together, the limit on width too: where the first has used it up, 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from fathom.budget import Meter
 from fathom.errors import SpecError
 from fathom.judges.base import Verdict, Verifier
 from fathom.reasoner import Capability, Session
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search, Standing, Strategy, Terms
+from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search, Strategy, Terms
+from fathom.search.staged import StagedSearch
 
 __all__ = ["Then"]
 
@@ -88,15 +88,15 @@ class Then(Strategy):
         return ThenSearch(self.parts, terms)
 
 
-class ThenSearch(Search):
+class ThenSearch(StagedSearch[Search]):
     """The running pipeline. What a search still has out when it hands over is cut, and counts no more."""
 
+    apart: ClassVar[tuple[str, ...]] = (*StagedSearch.apart, "parts", "_found")
+
     def __init__(self, parts: Sequence[Strategy], terms: Terms) -> None:
-        super().__init__()
+        super().__init__(parts[0].begin(terms))
         self.parts = tuple(parts)
         self.terms = terms
-        self.stages = [self.parts[0].begin(terms)]
-        self.trajectories = self.now.trajectories
         self._growing: set[int] = set()
         self._judging: set[int] = set()
         self._cut: set[int] = set()  # still on their way back, for nobody
@@ -104,9 +104,8 @@ class ThenSearch(Search):
         self._returned: list[int] = []
         self._found: list[Any] = []  # what its parts have scouted
 
-    @property
-    def now(self) -> Search:
-        return self.stages[-1]
+    def stage(self, nth: int) -> Search:
+        return self.parts[nth].begin(self.terms)
 
     @property
     def minds_spending(self) -> bool:
@@ -167,8 +166,7 @@ class ThenSearch(Search):
             self.stopped = before.stopped or StopReason.EXHAUSTED
             return []
         terms = replace(self.terms, width=left, drafts=self._drafts(before.standing.best))
-        self.stages.append(self.parts[len(self.stages)].begin(terms))
-        self.now.follow(before)
+        self.go_on(self.parts[len(self.stages)].begin(terms))
         if self._found:
             self.now.brief(self._found[len(self.stages) - 1])
         cut, self._growing = self._growing, set()
@@ -214,29 +212,6 @@ class ThenSearch(Search):
             self.now.tell_lost(replace(lost, ids=own))
             self._heed()
 
-    def wind_down(self) -> None:
-        super().wind_down()
-        self.now.wind_down()
-
     @property
     def at_rest(self) -> int:
         return self.now.at_rest
-
-    def state(self) -> dict[str, Any]:
-        apart = ("parts", "stages", "trajectories", "_found")
-        own = {name: value for name, value in vars(self).items() if name not in apart}
-        return {**copy.deepcopy(own), "stages": [stage.state() for stage in self.stages]}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        own = copy.deepcopy(dict(state))
-        self.stages = [part.begin(self.terms) for part in self.parts[: len(own["stages"])]]
-        for stage, said in zip(self.stages, own.pop("stages"), strict=True):
-            stage.restore(said)
-            stage.trajectories = self.now.trajectories
-        self.trajectories = self.now.trajectories
-        vars(self).update(own)
-
-    @property
-    def standing(self) -> Standing:
-        """That of the last search that has an answer."""
-        return next((s for stage in reversed(self.stages) if (s := stage.standing).answer is not None), Standing())
