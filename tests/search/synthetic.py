@@ -1,8 +1,8 @@
 """Trees without a model: a search core is asked and told directly, on lines of thought whose worth is known.
 
-A line of thought is a word; a step adds one letter. What can follow is drawn from ``letters`` by ``odds``, with a
-generator of its own for every trajectory, so that the tree depends on the ids that the core gives out and on the seed
-alone. After ``depth`` steps it is an answer.
+A line of thought is a word; a step, or a unit of depth, adds one letter. What can follow is drawn from ``letters`` by
+``odds``, with a generator of its own for every trajectory, so that the tree depends on the ids that the core gives out
+and on the seed alone. After ``depth`` steps it is an answer.
 """
 
 from __future__ import annotations
@@ -36,30 +36,34 @@ class World:
     dropped: set[int] = field(default_factory=set)
     widest: int = 0
 
-    def grow(self, core: Search, id: int, parent: int | None) -> Trajectory:
+    def grow(self, core: Search, id: int, parent: int | None, steps: int = 1) -> Trajectory:
         before = core.trajectories[parent] if parent is not None else Trajectory(-1)
-        rng = random.Random(self.seed * 1_000_003 + id)
-        text = before.text + rng.choices(self.letters, self.odds)[0]
-        done = len(text) == self.depth or self.ends(text)
+        rng = random.Random((self.seed * 1_000_003 + id) * 101 + before.depth)
+        text = before.text
+        for _ in range(steps):
+            text += rng.choices(self.letters, self.odds)[0]
+            if done := len(text) == self.depth or self.ends(text):
+                break
         return Trajectory(
             id,
             parent=parent,
-            depth=before.depth + 1,
+            depth=len(text),
             text=text,
             answer=text if done else None,
             key=text if done else "",
             finished=done,
             reason="stop" if done else "step",
             logprobs=(-0.5,) * len(text),
+            state=lambda: "what a reasoner holds cannot be pickled",
         )
 
     def play(self, core: Search, action: Action) -> None:
         match action:
-            case Grow(ids, parent):
+            case Grow(ids, parent, units):
                 assert parent is None or parent not in self.dropped
                 self.grown += ids
                 for id in ids:
-                    core.tell(self.grow(core, id, parent))
+                    core.tell(self.grow(core, id, parent, 1 if action.to_step else units or self.depth))
             case Conclude(ids):
                 for id in ids:
                     t = core.trajectories[id]

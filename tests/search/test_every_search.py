@@ -1,100 +1,196 @@
-"""What the field holds for true, and every search must keep: perfect judges win, constant ones cost nothing, answers
-are counted by meaning, and a line of thought that was cut is concluded."""
+"""What the field holds for true, and every search must keep: perfect judges win, constant ones cost nothing, no limit
+is passed, a seed fixes the tree, a search can be saved and resumed, and cancelled anywhere it leaves nothing behind."""
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 import random
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from rehearsal import Scores, play, said
+from synthetic import Scorer, World
 
 import fathom
-from fathom import Budget, Trajectory
+from fathom import Budget, Problem, Run
+from fathom.api import strategy_of
 from fathom.judges.base import Candidate, Verdict
 from fathom.language.engines.base import Prompt
+from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
-from fathom.search import STRATEGIES, BestOfN, Halving, Mcts, Refine, Strategy
-from fathom.search.base import Grow, Search, Terms
+from fathom.reasoner import Reasoner
+from fathom.search import STRATEGIES, BestOfN, Strategy
+from fathom.search.base import Search, Terms
+from fathom.team import Team
 
 Make = Callable[..., LanguageModel]
 
-SPECS = [
+UNJUDGED = [
     "direct",
     "vote(width=4)",
     "vote(width=4, confidence=tail)",
-    "best-of-n(width=4)",
     "first(width=4)",
-    "halving(width=4, units=2)",
-    "beam(width=4, branching=2)",
-    "dvts(width=4, branching=2)",
-    "rebase(width=4)",
-    "particles(width=4)",
-    "mcts(width=5)",
-    "refine(rounds=2)",
     "fuse(width=3, rounds=1)",
+    "ensemble(models=[b], width=4)",
+    "cascade(models=[b], width=4, confident=1)",
 ]
-OF_TEAMS = {"ensemble", "cascade"}  # which vote; their own tests are beside this one
+JUDGED = [
+    "best-of-n(width=4)",
+    "halving(width=4, units=2)",
+    "beam(width=4, branching=2, select=best)",
+    "dvts(width=4, branching=2, select=best)",
+    "rebase(width=4, select=best)",
+    "particles(width=4, select=best)",
+    "mcts(width=9)",
+    "refine(rounds=2, width=2)",
+]
+PIPELINES = [
+    "best-of-n(width=4) | refine(rounds=2)",
+    "vote(width=3, stop=never) | fuse(width=3, k=2, rounds=1) | mcts(width=4)",
+]
 PLANNED = {"auto"}  # which runs one of the others
+every = pytest.mark.parametrize("spec", [*UNJUDGED, *JUDGED, *PIPELINES])
 
 
-def test_every_search_is_tried_here() -> None:
-    names = {entry.name for entry in STRATEGIES}
-    assert {spec.partition("(")[0] for spec in SPECS} == names - OF_TEAMS - PLANNED
+def test_every_search_is_tried_here_and_every_one_that_asks_a_judge_with_one() -> None:
+    def named(specs: list[str]) -> set[str]:
+        return {spec.partition("(")[0] for spec in specs}
+
+    assert named(UNJUDGED + JUDGED) == {entry.name for entry in STRATEGIES} - PLANNED
+    ask = {entry.name for entry in STRATEGIES if any(option.name == "judge" for option in entry.options)}
+    assert named(JUDGED) == ask - PLANNED
 
 
-@pytest.mark.parametrize("spec", SPECS)
+def begun(spec: str, seed: int = 0) -> Search:
+    return strategy_of(spec).judged_by_default(Scorer()).begin(Terms(seed=seed))
+
+
+def value(text: str) -> float:
+    """The words in the order of a dictionary: to have an earlier a is worth more than all that can follow."""
+    return sum(2.0 ** -(i + 1) for i, letter in enumerate(text) if letter == "a")
+
+
+@pytest.mark.parametrize("spec", [*JUDGED, "best-of-n(width=4) | refine(rounds=2)", "vote(width=4) | mcts(width=4)"])
+@given(seed=st.integers(0, 10**6), shuffle=st.integers())
+@settings(max_examples=12, deadline=None)
+def test_a_perfect_judge_finds_the_best_answer_that_was_drawn(spec: str, seed: int, shuffle: int) -> None:
+    world = World(value, seed=seed, letters="ab", odds=(1, 2), shuffle=random.Random(shuffle))
+    core = world.run(begun(spec, seed))
+    drawn = [t.answer for t in core.trajectories.values() if t.answer is not None]
+    assert value(core.standing.answer or "") == max(map(value, drawn))
+
+
+@every
+def test_a_constant_judge_does_no_worse_than_chance(spec: str) -> None:
+    """Three leaves in four are right, and every search must find its answer among them as often."""
+    right, runs, offset = 0, 160, random.SystemRandom().randrange(10**6)
+    for seed in range(offset, offset + runs):
+        world = World(lambda text: 0.5, depth=3, seed=seed, letters="xy", odds=(3, 1))
+        right += (world.run(begun(spec, seed)).standing.answer or "").endswith("x")
+    assert right >= 0.75 * runs - 4 * (runs * 0.75 * 0.25) ** 0.5
+
+
+@every
+@given(seed=st.integers(0, 10**6), after=st.integers(0, 16), room=st.integers(1, 5))
+@settings(max_examples=12, deadline=None)
+def test_saved_in_the_middle_and_resumed_it_gives_the_same_end(spec: str, seed: int, after: int, room: int) -> None:
+    """What is saved holds nothing of the reasoner, or it could not be pickled."""
+    world, core = World(value, seed=seed), begun(spec, seed)
+    for _ in range(after):
+        if core.stopped is None:
+            world.once(core, room)
+    saved = pickle.loads(pickle.dumps(core.state()))
+    rest, resumed = World(value, seed=seed, out=list(world.out), dropped=set(world.dropped)), begun(spec, seed)
+    resumed.restore(saved)
+    assert resumed.standing == core.standing
+    world.run(core, room)
+    rest.run(resumed, room)
+    assert resumed.standing == core.standing
+    assert resumed.trajectories == core.trajectories
+    assert resumed.stopped == core.stopped
+
+
+def wandering(prompt: Prompt, rng: random.Random) -> str:
+    """Reasons in short steps and answers one of a few numbers."""
+    if prompt.prefix_text.endswith("\\boxed{"):
+        return f"{rng.randrange(5)}}}."
+    steps = [f"So {rng.randrange(1000)} goes on with {rng.randrange(1000)}." for _ in range(rng.randrange(2, 4))]
+    return "\n\n".join([*steps, f"The answer is \\boxed{{{rng.randrange(5)}}}."])
+
+
+def run_of(
+    make: Callable[[], LanguageModel], spec: str, budget: Budget, seed: int = 0
+) -> tuple[Run, list[LanguageModel]]:
+    """A run, with models for all that the strategy names."""
+    strategy: Strategy = strategy_of(spec)
+    models = [make() for _ in range(1 + len(getattr(strategy, "models", ())))]
+    reasoner: Reasoner = Team(models) if len(models) > 1 else models[0]
+    return Run(reasoner, Problem.of("?"), strategy, budget, seed=seed), models
+
+
+@every
 async def test_what_is_unfinished_is_concluded_and_never_returned_raw(scripted: Make, spec: str, fresh: int) -> None:
     def endless(prompt: Prompt, rng: random.Random) -> str:
         if prompt.prefix_text.endswith("\\boxed{"):
             return f"{fresh}}}."
         return "".join(f" raw{rng.randrange(100)}" for _ in range(500))
 
-    result = await fathom.asolve(scripted(endless, room=4), "?", strategy=spec, budget=Budget(depth=7))
+    run, _ = run_of(lambda: scripted(endless, room=4), spec, Budget(depth=7))
+    result = await run.finish()
     assert result.answer == str(fresh)
     assert f"The answer is \\boxed{{{fresh}}}" in result.text
     assert [(c.answer, c.finished) for c in result.receipt.candidates] == [(str(fresh), False)]
     assert result.receipt.spent.tokens_by_role["conclude"] > 0
 
 
-def judged(scores: dict[str, float]) -> list[Strategy]:
-    judge = Scores(scores)
-    return [BestOfN(width=9, judge=judge), Refine(rounds=3, width=2, judge=judge), Mcts(width=9, judge=judge)]
+@every
+@pytest.mark.parametrize("limit", [{"tokens": 25}, {"tokens": 120}, {"calls": 3}, {"width": 2}, {"depth": 11}], ids=str)
+async def test_no_limit_is_ever_passed_and_there_is_an_answer(scripted: Make, spec: str, limit: dict[str, int]) -> None:
+    run, models = run_of(lambda: scripted(wandering, room=4), spec, Budget(**limit))  # type: ignore[arg-type]
+    result = await run.finish()
+    spent = result.receipt.spent
+    for name, most in limit.items():
+        assert getattr(spent, name) <= most
+    assert result.answer in "01234"
+    assert run.meter.tokens_left == limit.get("tokens", float("inf")) - spent.tokens
+    assert not any(model.engine.running for model in models)  # type: ignore[attr-defined]
 
 
-@given(
-    st.lists(st.floats(0, 0.99), min_size=10, max_size=10, unique=True),
-    st.sampled_from(range(3)),
-    st.randoms(use_true_random=False),
-)
-def test_a_perfect_judge_finds_the_best_answer_that_was_drawn(
-    worths: list[float], which: int, rng: random.Random
-) -> None:
-    scores = {str(answer): worth for answer, worth in enumerate(worths)}
-    core = judged(scores)[which].begin(Terms(seed=rng.randrange(99)))
-    play(core, lambda grow, id, core: said(id, rng.choice(list(scores))), shuffle=rng)
-    drawn = [t.answer or "" for t in core.trajectories.values()]
-    assert core.standing.answer == max(drawn, key=scores.__getitem__)
+@every
+async def test_the_same_seed_gives_the_same_tree(scripted: Make, spec: str) -> None:
+    async def tree(seed: int) -> object:
+        run, _ = run_of(lambda: scripted(wandering, room=4), spec, Budget(), seed)
+        result = await run.finish()
+        return [(t.id, t.parent, t.text) for t in result.trajectories], result.answer, result.receipt.candidates
+
+    seed = random.SystemRandom().randrange(10**6)
+    assert await tree(seed) == await tree(seed)
+    assert spec == "direct" or await tree(seed) != await tree(seed + 10**6)
 
 
-@pytest.mark.parametrize("which", range(4), ids=["best-of-n", "refine", "mcts", "halving"])
-def test_a_constant_judge_does_no_worse_than_chance(which: int) -> None:
-    constant = Scores(dict.fromkeys(["right", "wrong", ""], 0.5))
-    strategies = [*judged(constant.scores), Halving(width=8, units=3, judge=constant)]
-    runs, chance, right = 400, 0.6, 0
-    rng = random.Random(random.SystemRandom().random())
+@every
+@pytest.mark.parametrize("told", [0, 1, 3])
+async def test_cancelled_anywhere_it_leaves_nothing_behind(scripted: Make, spec: str, told: int) -> None:
+    slow = Latency(first=0.003, token=0.002)
+    run, models = run_of(lambda: scripted(wandering, room=3, latency=slow), spec, Budget(tokens=10_000))
 
-    def write(grow: Grow, id: int, core: Search) -> Trajectory:
-        return said(id, "right" if rng.random() < chance else "wrong", depth=grow.units or 10)
+    def observe() -> None:
+        if len(run.search.trajectories) >= told:
+            task.cancel()
 
-    for seed in range(runs):
-        core = strategies[which].begin(Terms(seed=seed))
-        play(core, write)
-        right += core.standing.answer == "right"
-    assert right >= chance * runs - 4 * (runs * chance * (1 - chance)) ** 0.5
+    task = asyncio.create_task(run.finish(observe))
+    if not told:
+        await asyncio.sleep(0.005)
+        task.cancel()
+    (ended,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError) or spec in ("direct", "first(width=4)")  # which may not get so far
+    await asyncio.sleep(0)
+    assert not any(model.engine.running for model in models)  # type: ignore[attr-defined]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert run.meter.tokens_left == 10_000 - run.meter.spent.tokens, "what was leased is given back"
 
 
 class Worth:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
 from fathom.search import BestOfN, First, Fuse, Mcts, Refine, Strategy, Then, Vote
-from fathom.search.base import Conclude, Drop, Grow, Judge, Search, Terms
+from fathom.search.base import Drop, Grow, Judge, Search, Terms
 
 Make = Callable[..., LanguageModel]
 
@@ -105,38 +104,6 @@ def test_a_limit_on_trajectories_holds_for_all_parts_together() -> None:
     core = (Vote(width=5, stop="never") | Refine()).begin(Terms(width=5))
     play(core, answering(list("abcab")))
     assert (len(core.trajectories), core.stopped) == (5, StopReason.EXHAUSTED)
-
-
-@given(st.integers(0, 20), st.integers(0, 2**32))
-def test_saved_in_the_middle_and_resumed_it_ends_the_same(events: int, seed: int) -> None:
-    pipeline = Vote(width=4, stop="never") | Fuse(width=3, k=2, rounds=1) | Mcts(width=4, judge=Scores({"b": 0.7}))
-    rng = random.Random(seed)
-    answers = [rng.choice("abc") for _ in range(40)]
-
-    def one_by_one(core: Search, told: int) -> Search:
-        """Tell at most so many things, one at a time, all that is out being told before anything else is asked."""
-        while core.stopped is None and told > 0:
-            actions = core.ask(1)
-            if not actions:
-                break
-            for action in actions:
-                assert not isinstance(action, Conclude)
-                for id in action.ids:
-                    if isinstance(action, Grow):
-                        core.tell(said(id, answers[id]))
-                    elif isinstance(action, Judge):
-                        assert isinstance(core.judge, Scores)
-                        core.tell_verdict(id, core.judge.verdict(core.trajectories[id].answer))
-            told -= 1
-        return core
-
-    core = one_by_one(pipeline.begin(Terms(seed=seed)), events)
-    resumed = pipeline.begin(Terms(seed=seed))
-    resumed.restore(pickle.loads(pickle.dumps(core.state())))
-    whole, resumed = one_by_one(core, 1000), one_by_one(resumed, 1000)
-    assert resumed.trajectories == whole.trajectories
-    assert resumed.standing == whole.standing
-    assert resumed.stopped == whole.stopped
 
 
 async def test_drafts_are_voted_and_the_winner_is_refined_until_it_passes(scripted: Make, fresh: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections import Counter
 
@@ -72,17 +71,6 @@ def test_a_perfect_judge_finds_the_best_leaf_that_was_in_reach(kind: str, seed: 
 
 
 @every
-def test_a_constant_judge_does_no_worse_than_chance(kind: str) -> None:
-    """Three leaves in four are right, and every search must find its answer among them as often."""
-    right = 0
-    for seed in range(300):
-        world = World(lambda text: 0.5, depth=3, seed=seed, letters="xy", odds=(3, 1))
-        answer = world.run(begin(kind, seed=seed, select="best")).standing.answer or ""
-        right += answer.endswith("x")
-    assert right >= 0.75 * 300 - 3.5 * (300 * 0.75 * 0.25) ** 0.5
-
-
-@every
 @given(seed=seeds, room=st.integers(1, 20), shuffle=seeds)
 @settings(max_examples=20, deadline=None)
 def test_the_tree_depends_on_the_seed_alone_and_keeps_the_rules(kind: str, seed: int, room: int, shuffle: int) -> None:
@@ -102,24 +90,6 @@ def test_the_tree_depends_on_the_seed_alone_and_keeps_the_rules(kind: str, seed:
             "all end, branch or are dropped"
         )
         assert not world.dropped & answered
-
-
-@every
-@given(seed=seeds, after=st.integers(0, 30))
-@settings(max_examples=20, deadline=None)
-def test_saved_in_the_middle_and_resumed_it_gives_the_same_end(kind: str, seed: int, after: int) -> None:
-    world = World(hashed, seed=seed)
-    core = begin(kind, seed)
-    for _ in range(after):
-        world.once(core)
-    saved = pickle.loads(pickle.dumps(core.state()))
-    resumed = begin(kind, seed + 1)
-    resumed.restore(saved)
-    rest = World(hashed, seed=seed, out=list(world.out))
-    world.run(core)
-    rest.run(resumed)
-    assert tree(world, core) == tree(rest, resumed)
-    assert core.standing == resumed.standing
 
 
 @every
@@ -229,7 +199,9 @@ def test_the_answer_is_chosen_as_said(select: str) -> None:
     core = begin("beam", select=select)
     world = World(scores.__getitem__, depth=1)
     order = iter("bbbacccccccc")
-    world.grow = lambda core, id, parent: World(value, depth=1, letters=next(order), odds=(1,)).grow(core, id, parent)  # type: ignore[method-assign]
+    world.grow = lambda core, id, parent, steps: World(value, depth=1, letters=next(order), odds=(1,)).grow(
+        core, id, parent
+    )  # type: ignore[method-assign]
     world.run(core)
     assert sum(ids.values()) == 12
     assert core.standing.answer == {"weighted": "b", "vote": "c", "best": "a"}[select]
