@@ -15,7 +15,7 @@ from fathom.language.prompts import visible
 from fathom.records import Result, Trajectory, Update
 from fathom.serve import saying, thinking
 from fathom.serve.asking import Ask, ask_of, options_of
-from fathom.serve.gateway import Gateway, Visit
+from fathom.serve.gateway import Gateway
 from fathom.serve.models import choose
 from fathom.serve.plain import Plain
 from fathom.serve.refusal import refused
@@ -49,10 +49,10 @@ async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
         LOG.info("%s asks %s: %s", request[ID], served.id, said.messages[-1].text)
     meter = gateway.meter(request, ask)
     try:
-        async with gateway.visit(client, ask, meter) as visit:
+        async with gateway.visit(client, ask, meter):
             if said.stream:
                 usage = said.stream_options is not None and said.stream_options.include_usage
-                return await _stream(gateway, request, ask, meter, visit, usage)
+                return await _stream(gateway, request, ask, meter, usage)
             return json_reply(await answer(gateway, ask, meter))
     except FathomError as error:
         raise refused(error, served.masks) from error
@@ -147,7 +147,7 @@ class _Chunks:
 
 
 async def _stream(
-    gateway: Gateway, request: web.BaseRequest, ask: Ask, meter: Meter, visit: Visit, include_usage: bool
+    gateway: Gateway, request: web.BaseRequest, ask: Ask, meter: Meter, include_usage: bool
 ) -> web.StreamResponse:
     events, chunk = Events(request), _Chunks(ask)
     try:
@@ -158,7 +158,6 @@ async def _stream(
     except ConnectionResetError:
         raise
     except Exception as error:
-        visit.error = error
         return await events.fail(refused(error, ask.served.masks))
     finally:
         if events.began is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from fathom.budget import Meter
-from fathom.errors import FathomError, NoAnswer, UpstreamError
+from fathom.errors import NoAnswer, UpstreamError
 from fathom.planning.auto import Auto
 from fathom.planning.plan import DEFAULT_WIDTH
 from fathom.serve.asking import Ask
@@ -27,18 +27,11 @@ from fathom.serve.replies import ARRIVED
 from fathom.serve.shared import Allowances
 from fathom.serve.spans import request_span, search_span
 
-__all__ = ["Gateway", "Visit"]
+__all__ = ["Gateway"]
 
 T = TypeVar("T")
 
 _DECODERS: dict[type, msgspec.json.Decoder[object]] = {}
-
-
-@dataclass(slots=True)
-class Visit:
-    """A request that was let in. ``error`` is what became of it, where that is told in the midst of a stream."""
-
-    error: Exception | None = None
 
 
 class Gateway:
@@ -71,7 +64,7 @@ class Gateway:
             raise Refused(400, f"the body is not JSON: {error}", code="invalid_json") from None
 
     def meter(self, request: web.BaseRequest, ask: Ask) -> Meter:
-        """The account of a request. Its clock started when the request's first bytes were read."""
+        """The account of a request. Its clock started when the request's bytes came."""
         meter = Meter(ask.budget)
         waited = meter.started - request[ARRIVED]
         meter.started -= waited
@@ -79,17 +72,23 @@ class Gateway:
         return meter
 
     @asynccontextmanager
-    async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[Visit, None]:
+    async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[None, None]:
         """One request from its admission to its account, which is taken in whatever way it ends."""
         ask.served.breaker.check()
         client.knock()
-        visit = Visit()
         with request_span(ask, meter):
             async with self.gate.enter(client, meter):
                 self._narrow(ask, meter)
-                with search_span(ask, meter):
-                    async with self._accounted(client, ask, meter, visit):
-                        yield visit
+                self.metrics.running.inc()
+                try:
+                    with search_span(ask, meter):
+                        yield
+                except UpstreamError as error:
+                    if error.status is None and not meter.seconds_left:
+                        raise NoAnswer(f"nothing came by the deadline: {error}") from None
+                    raise
+                finally:
+                    self._account(client, ask, meter)
 
     def _narrow(self, ask: Ask, meter: Meter) -> None:
         """While others wait, what plans its own width plans with the share of it that those who want to run can have.
@@ -101,25 +100,13 @@ class Gateway:
             width = max(1, DEFAULT_WIDTH * gate.running // (gate.running + gate.waiting))
             meter.budget = replace(meter.budget, width=width)
 
-    @asynccontextmanager
-    async def _accounted(self, client: Client, ask: Ask, meter: Meter, visit: Visit) -> AsyncGenerator[None, None]:
-        self.metrics.running.inc()
-        try:
-            yield
-        except FathomError as error:
-            visit.error = error
-            if isinstance(error, UpstreamError) and error.status is None and not meter.seconds_left:
-                visit.error = NoAnswer(f"nothing came by the deadline: {error}")
-            raise visit.error from None
-        finally:
-            self.metrics.running.dec()
-            self.metrics.breaker.labels(ask.served.id).set(ask.served.breaker.open)
-            self.metrics.account(ask, meter)
-            client.settle(meter.spent.tokens)
-
-    async def aclose(self) -> None:
-        for served in self.models.values():
-            await served.aclose()
+    def _account(self, client: Client, ask: Ask, meter: Meter) -> None:
+        """A request has ended, in whatever way."""
+        self.metrics.running.dec()
+        self.metrics.breaker.labels(ask.served.id).set(ask.served.breaker.open)
+        spent, seconds = meter.spent, meter.budget.seconds
+        self.metrics.account(ask.served.id, spent, None if seconds is None else float(seconds))
+        client.settle(spent.tokens)
 
 
 def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:

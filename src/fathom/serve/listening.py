@@ -72,7 +72,8 @@ class Connection(RequestHandler):
     __slots__ = ("heard",)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = time.monotonic() - _unread(self.transport)
+        if data:  # aiohttp calls it with none to go on with what it has
+            self.heard = time.monotonic() - _unread(self.transport)
         super().data_received(data)
 
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fathom.errors import MissingDependency
+from fathom.records import Spent
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 except ImportError:
     raise MissingDependency("prometheus-client", "serve", "the gateway") from None
-
-if TYPE_CHECKING:
-    from fathom.budget import Meter
-    from fathom.serve.asking import Ask
 
 __all__ = ["Metrics"]
 
@@ -91,17 +87,16 @@ class Metrics:
         """A request was ``sent`` to a model's upstream a second time, or that one ``won``."""
         self.hedges.labels(model, what).inc()
 
-    def account(self, ask: Ask, meter: Meter) -> None:
-        """A request has ended, in whatever way."""
-        model, spent = ask.served.id, meter.spent
+    def account(self, model: str, spent: Spent, seconds: float | None) -> None:
+        """A request has ended, in whatever way, that was to take at most so many seconds."""
         self.waiting.set(self._waiting())
         self.seconds.labels(model).observe(spent.seconds)
         for role, tokens in spent.tokens_by_role.items():
             self.tokens.labels(model, role).inc(tokens)
         self.read.labels(model).inc(spent.prompt_tokens)
         self.width.observe(spent.width)
-        if meter.budget.seconds is not None:
-            self.overshoot.observe(max(0.0, spent.seconds - float(meter.budget.seconds)))
+        if seconds is not None:
+            self.overshoot.observe(max(0.0, spent.seconds - seconds))
 
     def text(self) -> bytes:
         """All of it, in Prometheus's text form."""

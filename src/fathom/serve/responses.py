@@ -38,14 +38,13 @@ async def respond(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespo
         raise renamed(error) from None
     meter = gateway.meter(request, ask)
     try:
-        async with gateway.visit(client, ask, meter) as visit:
+        async with gateway.visit(client, ask, meter):
             if not said.stream:
                 return json_reply(await _whole(gateway, said, ask, meter))
             events = Events(request)
             try:
                 return await _stream(gateway, said, ask, meter, events)
             except FathomError as error:
-                visit.error = error
                 told = refused(error, served.masks)
                 if events.began is not None:
                     await events.send({"type": "error", **msgspec.structs.asdict(told.body.error)}, "error")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from fathom import tracing
@@ -13,12 +13,21 @@ from fathom.serve.asking import Ask
 __all__ = ["request_span", "search_span"]
 
 
-@contextmanager
-def request_span(ask: Ask, meter: Meter) -> Iterator[None]:
+_NONE = nullcontext()
+
+
+def request_span(ask: Ask, meter: Meter) -> AbstractContextManager[None]:
     """Around a request, its waiting included."""
-    if not tracing.active():
-        yield
-        return
+    return _request_span(ask, meter) if tracing.active() else _NONE
+
+
+def search_span(ask: Ask, meter: Meter) -> AbstractContextManager[None]:
+    """Around a search."""
+    return _search_span(ask, meter) if ask.strategy is not None and tracing.active() else _NONE
+
+
+@contextmanager
+def _request_span(ask: Ask, meter: Meter) -> Iterator[None]:
     with tracing.span(
         f"chat {ask.served.id}",
         "server",
@@ -39,11 +48,7 @@ def request_span(ask: Ask, meter: Meter) -> Iterator[None]:
 
 
 @contextmanager
-def search_span(ask: Ask, meter: Meter) -> Iterator[None]:
-    """Around a search."""
-    if ask.strategy is None or not tracing.active():
-        yield
-        return
+def _search_span(ask: Ask, meter: Meter) -> Iterator[None]:
     limits: dict[str, Any] = {f"fathom__limit__{name}": value for name, value in meter.limits.items()}
     with tracing.span(f"search {ask.label}", fathom__strategy=ask.label, **limits) as span:
         try:

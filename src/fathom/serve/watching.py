@@ -113,13 +113,12 @@ async def watch(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespons
     served = choose(gateway.models, said.model)
     ask = await ask_of(said, options_of(said.fathom, request.headers), served, gateway.config)
     meter, events = gateway.meter(request, ask), Events(request)
-    async with gateway.visit(client, ask, meter) as visit:
+    async with gateway.visit(client, ask, meter):
         try:
             await (_watch_plain if ask.strategy is None else _watch_search)(gateway, ask, meter, events)
         except ConnectionResetError:
             raise
         except Exception as error:
-            visit.error = error
             return await events.fail(refused(error, served.masks))
     return await events.end(b"")
 
