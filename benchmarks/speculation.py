@@ -210,14 +210,14 @@ SCENES = [
         cost_later=slow_cpu,
     ),
     Scene("CPU, draft model 1/3, 80 %", cpu, lambda step: (0, 0.8), prior=True, drafting=0.35),
-    Scene("CPU, draft model 1/30, 70 %", cpu, lambda step: (0, 0.7), prior=True, drafting=0.03),
+    Scene("CPU, draft model 1/30, 70 %", cpu, lambda step: (0, 0.7), prior=True, drafting=0.03, answer=400),
     Scene("memory-bound, draft model 1/30, 70 %", memory_bound, lambda step: (0, 0.7), drafting=0.03, answer=400),
     Scene("memory-bound, draft model 1/3, 30 %", memory_bound, lambda step: (0, 0.3), drafting=0.35),
 ]
 
 
 def controlled(scene: Scene) -> DraftControl:
-    control = DraftControl(guess=0.8 if scene.drafting else 0.5, drafting=scene.drafting)
+    control = DraftControl(drafting=scene.drafting)
     if scene.prior:
         control.expect(scene.cost, READING)
     return control

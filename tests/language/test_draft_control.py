@@ -57,7 +57,6 @@ def test_nor_where_trying_is_the_only_way_to_learn(name: str) -> None:
         "memory-bound, 30 % accepted",
         "memory-bound, copying",
         "CPU, copying, pace known",
-        "CPU, draft model 1/30, 70 %",
         "memory-bound, draft model 1/30, 70 %",
     ],
 )

@@ -163,10 +163,10 @@ class DraftControl:
     """Chooses the shape of drafts, and learns from what comes of them.
 
     ``shapes`` are those that the engine can verify in one pass. ``cost(n)`` is the cost of n rows in one pass, in any
-    unit, where it was measured before (``expect`` tells it later). ``guess`` is the share of drafted tokens that is
-    believed to be accepted until some were, and ``drafting`` what drafting one is believed to cost, in steps of the
-    target: nothing, or as much as the drafter's model is smaller. ``fixed`` takes that shape always: no control, for
-    comparisons.
+    unit, where it was measured before (``expect`` tells it later). ``drafting`` is what drafting a token is believed to
+    cost, in steps of the target: nothing, or as much as the drafter's model is smaller. ``guess`` is the share of
+    drafted tokens that is believed to be accepted until some were; None expects more of a model. ``fixed`` takes that
+    shape always: no control, for comparisons.
 
     Not thread-safe: the thread that decodes owns it.
     """
@@ -176,12 +176,13 @@ class DraftControl:
         shapes: Sequence[Shape] = CHAINS,
         *,
         cost: Callable[[int], float] | None = None,
-        guess: float = 0.5,
+        guess: float | None = None,
         drafting: float = 0.0,
         fixed: Shape | None = None,
     ) -> None:
         self._shapes = (fixed,) if fixed else tuple(shapes)
-        self._cost, self._guess, self._drafting, self._fixed = cost, guess, drafting, fixed
+        self._cost, self._drafting, self._fixed = cost, drafting, fixed
+        self._guess = (0.8 if drafting else 0.5) if guess is None else guess
         self._reading = _READING
         self._costs: dict[int, _Costs] = {}
         self._survivals: dict[tuple[int, int], _Survival] = {}

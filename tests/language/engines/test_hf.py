@@ -356,6 +356,13 @@ async def test_a_draft_model_changes_no_greedy_token(width: int, path: str, blur
     await quick.aclose()
 
 
+async def test_a_seed_may_be_negative(path: str) -> None:
+    engine = HFEngine(path)
+    (told,) = await hear(engine, request(max_tokens=3, seed=-random.randrange(1, 10**6), sampling=WILD))
+    assert told.tokens > 0
+    await engine.aclose()
+
+
 async def test_a_model_that_drafts_for_itself_is_always_right(path: str) -> None:
     engine = HFEngine(path, draft=path, draft_length=3)
     told = await hear(engine, request(n=3, max_tokens=41, seed=random.randrange(10**6), sampling=WILD))

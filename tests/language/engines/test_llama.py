@@ -223,6 +223,14 @@ async def test_seeds_decide_the_draws(path: Path) -> None:
     assert len(set(first)) > 1
 
 
+async def test_a_seed_may_be_negative_or_huge(path: Path) -> None:
+    engine = LlamaEngine(path, context=256, draft=path, draft_length=2)
+    for seed in (-7, 2**64 + 1):
+        (told,) = await collect(engine, Request(ask("Hi"), max_tokens=6, seed=seed, sampling=Sampling(temperature=1.0)))
+        assert told.finish in (Finish.STOP, Finish.LENGTH)
+    await engine.aclose()
+
+
 async def test_greedy_ignores_the_seed(engine: LlamaEngine) -> None:
     told = await collect(engine, Request(ask(STORY), n=3, max_tokens=8, seed=random.randrange(1000), sampling=GREEDY))
     assert len({t.text for t in told}) == 1
@@ -496,10 +504,10 @@ async def test_a_smaller_model_changes_no_greedy_token() -> None:
     target, draft = obtain("qwen2.5-coder-1.5b"), obtain("qwen2.5-coder-0.5b")
     engine = LlamaEngine(target, context=512, draft=str(draft), draft_length=2)
     question = ask(f"Write a line of Python that adds {random.randrange(99)} to x.")
-    (fast,) = await collect(engine, Request(question, max_tokens=14, sampling=GREEDY))
+    (fast,) = await collect(engine, Request(question, max_tokens=10, sampling=GREEDY))
     await engine.aclose()
     plain = LlamaEngine(target, context=512)
-    (slow,) = await collect(plain, Request(question, max_tokens=14, sampling=GREEDY))
+    (slow,) = await collect(plain, Request(question, max_tokens=10, sampling=GREEDY))
     await plain.aclose()
     assert fast.ids == slow.ids
     assert sum(piece.accepted_draft_tokens for piece in fast.pieces) > 0
@@ -576,6 +584,15 @@ async def test_a_call_can_be_demanded_and_forbidden(coder: LlamaEngine) -> None:
     text, calls = await called(coder, "What is the weather in Rome?", Tools(offered, "none"), most=4, temperature=0.0)
     assert text
     assert calls == ()
+
+
+async def test_a_call_that_is_demanded_is_held_to_its_form_with_a_draft_model() -> None:
+    path = obtain("qwen2.5-coder-0.5b")
+    engine = LlamaEngine(path, context=512, draft=path, draft_length=3)
+    _, (call,) = await called(engine, "Hello!", Tools(told_of("mayor"), "required", False), most=30, temperature=1.0)
+    assert call.name == "mayor"
+    assert json.loads(call.arguments).keys() >= {"city"}
+    await engine.aclose()
 
 
 async def test_words_follow_a_schema_where_a_tool_may_be_called_instead(coder: LlamaEngine) -> None:

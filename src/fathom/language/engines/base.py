@@ -46,7 +46,6 @@ class EngineCapability(StrEnum):
     MANY = "many"  # continues one prompt n times in one request, reading it once
     SCHEMA = "schema"  # constrains the output to a JSON schema
     SEED = "seed"  # the same seed gives the same text (to the extent that its docstring states)
-    EMBEDDING = "embedding"  # embeds text
     TOOLS = "tools"  # is told of functions, and asks to have them called
     BIAS = "bias"  # draws tokens with biases of their own
 

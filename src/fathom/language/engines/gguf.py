@@ -16,7 +16,8 @@ from pathlib import Path
 
 from fathom.errors import EngineError
 from fathom.language.engines.base import Engine, EngineTraits, Generation, Pace, Prompt, Request
-from fathom.language.engines.llama import CONTEXT, WIDTH, LlamaEngine
+from fathom.language.engines.in_process import CONTEXT, WIDTH
+from fathom.language.engines.llama import LlamaEngine
 from fathom.language.engines.llama_c import Unsupported, import_library
 from fathom.language.engines.llama_model import check_file
 from fathom.language.engines.openai import OpenAIEngine

@@ -8,27 +8,25 @@ event loops may use the engine at once. Speculation is verified by one forward p
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
-import secrets
-import threading
-import weakref
 from collections.abc import Sequence
+from typing import Any
 
-from fathom.errors import LimitError, PromptTooLong, UsageError
+from fathom.errors import UsageError
 from fathom.language.draft_control import CHAINS, TREES, DraftControl, Shape
 from fathom.language.drafting import DRAFTS, Drafter, Lookahead, Lookup, Questions
-from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Sampling, Span
+from fathom.language.engines.base import EngineCapability, EngineTraits, Prompt, Request, Sampling, Span
 from fathom.language.engines.chat_tokens import ChatTokenizer
 from fathom.language.engines.hf_batch import HFChoice
 from fathom.language.engines.hf_draft import ModelDrafter
 from fathom.language.engines.hf_model import HFModel
 from fathom.language.engines.hf_probe import HFProbe, score
 from fathom.language.engines.hf_worker import HFWorker
-from fathom.language.engines.pace import Measurement, kept, machine, measure
+from fathom.language.engines.in_process import CONTEXT, WIDTH, InProcessEngine, at_least
+from fathom.language.engines.pace import Measurement, measure
 from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
 
-__all__ = ["CONTEXT", "WIDTH", "HFEngine"]
+__all__ = ["HFEngine"]
 
 _CAPABILITIES = frozenset(
     {
@@ -39,11 +37,9 @@ _CAPABILITIES = frozenset(
         EngineCapability.SEED,
     }
 )
-CONTEXT = 16_384
-WIDTH = 64
 
 
-class HFEngine:
+class HFEngine(InProcessEngine):
     """A causal language model of transformers: the directory ``name``, or that id on the model hub.
 
     ``context`` is how long a text may become (the model's own limit, if it is shorter), and how many tokens of ended
@@ -74,14 +70,11 @@ class HFEngine:
         draft: str = "auto",
         draft_length: int | None = None,
     ) -> None:
-        for limit, value, least in (("context", context, 16), ("max_width", max_width, 1)):
-            if value < least:
-                raise LimitError(limit, f"{limit} must be {least} or more, not {value}")
-        if draft_length is not None and draft_length < 1:
-            raise LimitError("draft_length", f"draft_length must be 1 or more, not {draft_length}")
+        at_least(16, context=context)
+        at_least(1, max_width=max_width, draft_length=draft_length)
         self._model = HFModel(name, device=device)
-        self._chat = ChatTokenizer(self._model, template)
-        self._length = min(self._model.context or context, context)
+        chat = ChatTokenizer(self._model, template)
+        length = min(self._model.context or context, context)
         self._draft = None if draft in DRAFTS else HFModel(draft, device=device)
         if self._draft is not None and self._draft.words() != self._model.words():
             raise UsageError(f"{draft} cannot draft for {name}: their tokens are not the same")
@@ -90,20 +83,17 @@ class HFEngine:
         fixed = None if draft_length is None else Shape(draft_length)
         shapes = TREES if self._draft is None and self._model.takes_trees else CHAINS
         drafting = 0.0 if self._draft is None else self._draft.n_parameters / self._model.n_parameters
-        self._control = DraftControl(shapes, guess=0.5 if self._draft is None else 0.8, drafting=drafting, fixed=fixed)
-        self._measurement: Measurement | None = None
-        self._measuring = threading.Lock()
+        self._control = DraftControl(shapes, drafting=drafting, fixed=fixed)
         self._worker = HFWorker(
             self._model,
             width=max_width,
-            limit=self._length,
+            limit=length,
             kept=context,
             lookahead=None if self._off else Lookahead(self._control, self._model.clock),
         )
-        self._close = weakref.finalize(self, self._worker.close)
-        self._traits = EngineTraits(
+        traits = EngineTraits(
             model=name.rstrip("/").rpartition("/")[2] or name,
-            context_length=self._length,
+            context_length=length,
             capabilities=_CAPABILITIES,
             max_width=max_width,
             room=4 if self._model.device == "cpu" else 16,
@@ -111,34 +101,23 @@ class HFEngine:
             bytes_per_token=self._model.bytes_per_token,
             version=self._model.version,
         )
-
-    @property
-    def traits(self) -> EngineTraits:
-        """``room`` is 4 on a CPU and 16 elsewhere until the pace was measured."""
-        return self._traits
-
-    @property
-    def lock(self) -> threading.Lock:
-        """Guards what choices have pending."""
-        return self._worker.lock
+        super().__init__(chat, self._model.vocabulary, self._worker, traits)
 
     def generate(self, request: Request) -> ThreadedGeneration:
-        """Raises UsageError here, and PromptTooLong on entering the block, before anything is spent."""
+        """See ``InProcessEngine``; raises UsageError as well for what this engine cannot do."""
         sampling = request.sampling
-        if request.n < 1 or request.max_tokens < 1:
-            raise UsageError(f"n and max_tokens must be 1 or more, not {request.n} and {request.max_tokens}")
         if sampling.schema is not None:
             raise UsageError("this engine cannot hold its output to a schema; use an embedded model or a server")
         if sampling.logit_bias:
             raise UsageError("this engine takes no logit_bias; use an embedded model or a server")
         if sampling.presence_penalty or sampling.frequency_penalty:
             raise UsageError("this engine has no penalties of presence and frequency; leave them out")
-        return ThreadedGeneration(self, request)
+        return super().generate(request)
 
     async def start(self, generation: ThreadedGeneration, request: Request) -> list[HFChoice]:
         """Queue the choices of a generation."""
         prompt = self.ids(request.prompt)
-        seed = secrets.randbits(31) if request.seed is None else request.seed
+        seed = self.seed(request)
         question = () if self._off else tuple(self._chat.ids(Prompt(request.prompt.messages)))
         choices = [HFChoice(generation, i, prompt, request, self._model, self.lock, seed + i) for i in range(request.n)]
         for choice in choices:
@@ -155,33 +134,20 @@ class HFEngine:
     def forget(self, choices: Sequence[ThreadedChoice]) -> None:
         """Nothing: what was closed is dropped before the next step."""
 
-    async def count(self, prompt: Prompt) -> int:
-        return len(self._chat.ids(prompt))
-
-    async def pace(self) -> Pace:
-        """Measured at first use, and kept per machine, model and version; ``traits.room`` follows from it."""
-        measurement = await asyncio.to_thread(self._measured)
-        return measurement.pace
-
-    def _measured(self) -> Measurement:
-        with self._measuring:
-            if self._measurement is None:
-                widest = min(self._traits.max_width or 1, 16)
-                key = {
-                    "machine": machine(),
-                    "model": [self._model.name, self._model.n_parameters],
-                    "library": self._model.version,
-                    "settings": {"threads": self._model.torch.get_num_threads(), "max_width": widest},
-                }
-                measurement = kept(key, lambda: self._worker.call(lambda: self._measure(widest)).result())
-                self._traits = dataclasses.replace(self._traits, room=measurement.room)
-                self._measurement = measurement
-                pace = measurement.pace
-                self._worker.call(lambda: self._control.expect(pace.step, pace.read_seconds))
-            return self._measurement
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "model": [self._model.name, self._model.n_parameters],
+            "library": self._model.version,
+            "settings": {"threads": self._model.torch.get_num_threads()},
+        }
 
     def _measure(self, widest: int) -> Measurement:
-        return measure(HFProbe(self._model), max_width=widest, threads=self._model.torch.get_num_threads())
+        threads = self._model.torch.get_num_threads()
+        return self._worker.call(lambda: measure(HFProbe(self._model), max_width=widest, threads=threads)).result()
+
+    def _adopt(self, measurement: Measurement) -> None:
+        pace = measurement.pace
+        self._worker.call(lambda: self._control.expect(pace.step, pace.read_seconds))
 
     async def warm(self, prompt: Prompt) -> None:
         """Read a prompt ahead and keep it, until its room is needed by something more recent."""
@@ -191,27 +157,7 @@ class HFEngine:
 
     async def score(self, prompt: Prompt, text: str | Span) -> tuple[float, ...]:
         """Natural-log probabilities of the tokens of ``text`` as continuation of ``prompt``, by one pass over it."""
-        begin = self.ids(prompt)
-        span = text if isinstance(text, Span) else Span(text)
-        end = list(span.tokens) or self._model.vocabulary.tokenize(span.text)
-        self._check_length(len(begin) + len(end))
+        begin, end = self.ids_after(prompt, text)
         if not end:
             return ()
         return await asyncio.wrap_future(self._worker.call(lambda: score(self._model, self._worker.kept, begin, end)))
-
-    def ids(self, prompt: Prompt) -> list[int]:
-        """The prompt as token ids. Raises PromptTooLong."""
-        ids = self._chat.ids(prompt)
-        self._check_length(len(ids))
-        return ids
-
-    def _check_length(self, tokens: int) -> None:
-        if tokens >= self._length:
-            raise PromptTooLong(
-                f"the prompt has {tokens} tokens, and {self._traits.model} as opened here takes {self._length - 1} "
-                "and one to answer with; shorten it, or open the model with a larger context"
-            )
-
-    async def aclose(self) -> None:
-        """Free everything. What still runs ends with ``Finish.FAILED``. Idempotent."""
-        await asyncio.to_thread(self._close)

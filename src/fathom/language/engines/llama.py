@@ -13,35 +13,35 @@ import dataclasses
 import functools
 import math
 import os
-import secrets
-import threading
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.errors import EngineError, LimitError, PromptTooLong, UsageError
+from fathom.errors import EngineError, LimitError, UsageError
 from fathom.language.draft_control import DraftControl, Shape
 from fathom.language.drafting import DRAFTS, Drafter, Lookup, Questions
 from fathom.language.engines import llama_c
-from fathom.language.engines.base import EngineCapability, EngineTraits, Pace, Prompt, Request, Span
+from fathom.language.engines.base import EngineCapability, EngineTraits, Prompt, Request, Sampling, Span
 from fathom.language.engines.chat_template import template_for_tools
 from fathom.language.engines.chat_tokens import ChatTokenizer
-from fathom.language.engines.llama_choice import Choice, Reading
+from fathom.language.engines.in_process import CONTEXT, WIDTH, InProcessEngine, at_least
+from fathom.language.engines.llama_choice import LlamaChoice, Reading
 from fathom.language.engines.llama_draft import DraftModel, ModelDrafter, check_alike, open_draft
 from fathom.language.engines.llama_grammar import Grammar, GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, SCORED, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
 from fathom.language.engines.llama_store import PromptStore, fingerprint
 from fathom.language.engines.llama_worker import Worker
-from fathom.language.engines.pace import Measurement, kept, machine
+from fathom.language.engines.pace import Measurement
+from fathom.language.engines.sampling import draws_freely
 from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
 from fathom.language.engines.tool_calls import OPENING, forbidden, required
 from fathom.units import parse_size
 
-__all__ = ["CONTEXT", "WIDTH", "LlamaEngine"]
+__all__ = ["LlamaEngine"]
 
 _CAPABILITIES = frozenset(
     {
@@ -54,12 +54,10 @@ _CAPABILITIES = frozenset(
         EngineCapability.BIAS,
     }
 )
-CONTEXT = 16_384  # tokens of the key-value cache
-WIDTH = 64
 _BATCH = 512  # tokens that one call of the model takes at most
 
 
-class LlamaEngine:
+class LlamaEngine(InProcessEngine):
     """A GGUF model in this process.
 
     ``context`` is the size of the key-value cache in tokens, shared by everything that runs and is kept, and by
@@ -98,100 +96,78 @@ class LlamaEngine:
         draft_length: int | None = None,
         disk: int | str = 0,
     ) -> None:
-        if context < 16:
-            raise LimitError(
-                "context", f"a context of {context} tokens is too small to hold a question; give 16 or more"
-            )
-        if not 1 <= max_width <= MAX_WIDTH:
-            raise LimitError(
-                "max_width", f"the embedded engine runs 1 to {MAX_WIDTH} choices together, not {max_width}"
-            )
-        if threads is not None and threads < 1:
-            raise LimitError("threads", f"threads must be 1 or more, not {threads}")
+        at_least(16, context=context)
+        at_least(1, max_width=max_width, threads=threads, draft_length=draft_length)
+        if max_width > MAX_WIDTH:
+            raise LimitError("max_width", f"the embedded engine runs at most {MAX_WIDTH} choices together")
         if draft not in DRAFTS and not Path(draft).is_file():
             raise UsageError(f"draft is one of {', '.join(DRAFTS)}, or the file of a smaller model, not {draft!r}")
-        if draft_length is not None and draft_length < 1:
-            raise LimitError("draft_length", f"draft_length must be 1 or more, not {draft_length}")
         kept_bytes = parse_size(disk)
-        self._library = llama_c.load()
+        library = self._library = llama_c.load()
+        path = Path(path)
         if draft not in DRAFTS:
-            check_alike(self._library, Path(path), Path(draft))
-        self._model = Model(self._library, Path(path))
-        try:
+            check_alike(library, path, Path(draft))
+        count = threads or _half_of_the_cores()
+        with contextlib.ExitStack() as undo:  # until the worker owns what is opened
+            self._model = Model(library, path)
+            undo.callback(self._model.free)
             if not self._model.causal:
                 raise llama_c.Unsupported(f"{path} is not a plain decoder")
             tools = template_for_tools(template or self._model.template or "", self._model.vocabulary)
-            self._chat = ChatTokenizer(self._model, template, tools)
-            count = threads or _half_of_the_cores()
-            made = Context(self._library, self._model, cells=context, width=max_width, batch=_BATCH, threads=count)
-        except BaseException:
-            self._model.free()
-            raise
-        self._length = min(self._model.training_context or context, context)
-        self._drafts: DraftModel | None = None
-        if draft not in DRAFTS:
-            try:
-                self._drafts = open_draft(self._library, Path(draft), made, cells=self._length, threads=count)
-            except BaseException:
-                made.free()
-                self._model.free()
-                raise
-        self._grammars = GrammarCompiler(self._library, self._model)
+            chat = ChatTokenizer(self._model, template, tools)
+            made = Context(library, self._model, cells=context, width=max_width, batch=_BATCH, threads=count)
+            undo.callback(made.free)
+            length = min(self._model.training_context or context, context)
+            self._drafts: DraftModel | None = None
+            if draft not in DRAFTS:
+                self._drafts = open_draft(library, Path(draft), made, cells=length, threads=count)
+                undo.callback(self._drafts.free)
+            self._grammars = GrammarCompiler(library, self._model)
+            self._control = None if draft == "off" else self._controlled(draft_length)
+            self._worker = Worker(
+                library,
+                self._model,
+                made,
+                width=max_width,
+                length=length,
+                control=self._control,
+                drafts=self._drafts,
+            )
+            undo.pop_all()
         self._questions = Questions(shared=draft != "lookup")
-        self._control: DraftControl | None = None
-        if draft != "off":
-            drafting = self._drafts.model.n_parameters / self._model.n_parameters if self._drafts else 0.0
-            fixed = None if draft_length is None else Shape(min(draft_length, SCORED - 1))
-            self._control = DraftControl(guess=0.8 if self._drafts else 0.5, drafting=drafting, fixed=fixed)
-        self._worker = Worker(
-            self._library,
-            self._model,
-            made,
-            width=max_width,
-            length=self._length,
-            control=self._control,
-            drafts=self._drafts,
-        )
         self._threads = threads
-        self._measurement: Measurement | None = None
-        self._measuring = threading.Lock()
-        self._close = weakref.finalize(self, self._worker.close)  # at the latest when the interpreter ends
         self._store: PromptStore | None = None
         if kept_bytes:
-            self._store = PromptStore(made, fingerprint(Path(path), self._library.version), kept_bytes)
-        self._traits = EngineTraits(
-            model=self._model.path.stem,  # which says the quantisation, too
-            context_length=self._length,
+            self._store = PromptStore(made, fingerprint(path, library.version), kept_bytes)
+        traits = EngineTraits(
+            model=path.stem,  # which says the quantisation, too
+            context_length=length,
             capabilities=_CAPABILITIES if tools is None else _CAPABILITIES | {EngineCapability.TOOLS},
             max_width=max_width,
             room=4,
             parameters=self._model.n_parameters,
             bytes_per_token=self._model.bytes_per_token,
-            version=f"xllamacpp {self._library.version}",
+            version=f"xllamacpp {library.version}",
         )
+        super().__init__(chat, self._model.vocabulary, self._worker, traits)
 
-    @property
-    def traits(self) -> EngineTraits:
-        """``room`` is 4 until the pace was measured."""
-        return self._traits
+    def _controlled(self, draft_length: int | None) -> DraftControl:
+        drafting = self._drafts.model.n_parameters / self._model.n_parameters if self._drafts else 0.0
+        return DraftControl(
+            drafting=drafting, fixed=None if draft_length is None else Shape(min(draft_length, SCORED - 1))
+        )
 
     @property
     def threads(self) -> int:
         """In use: what was asked for, what the measurement found best, or half of the cores before it."""
         return self._measurement.threads if self._measurement else self._threads or _half_of_the_cores()
 
-    def generate(self, request: Request) -> ThreadedGeneration:
-        """Raises UsageError here, and PromptTooLong on entering the block, before anything is spent."""
-        if request.n < 1 or request.max_tokens < 1:
-            raise UsageError(f"n and max_tokens must be 1 or more, not {request.n} and {request.max_tokens}")
-        return ThreadedGeneration(self, request)
-
-    async def start(self, generation: ThreadedGeneration, request: Request) -> list[Choice]:
+    async def start(self, generation: ThreadedGeneration, request: Request) -> list[LlamaChoice]:
         """Queue the choices of a generation."""
         ids = self.ids(request.prompt)
         request = self._within_tools(request)
         grammar = await asyncio.to_thread(self._grammar, request)
-        seed = secrets.randbits(31) if request.seed is None else request.seed
+        seed = self.seed(request)
         window = min(request.max_tokens, self._length)
 
         def sampler(index: int) -> Sampler:
@@ -201,13 +177,14 @@ class LlamaEngine:
             )
 
         choices = [
-            Choice(generation, i, ids, request, self._model, functools.partial(sampler, i), self.lock, seed + i)
+            LlamaChoice(generation, i, ids, request, self._model, functools.partial(sampler, i), self.lock, seed + i)
             for i in range(request.n)
         ]
         if self._control is not None:
             question = () if self._drafts else self._chat.ids(dataclasses.replace(request.prompt, prefix=()))
+            drawn = request.sampling if grammar is None and draws_freely(request.sampling) else None
             for choice in choices:
-                choice.drafter = functools.partial(self._drafter, choice, question)
+                choice.drafter = functools.partial(self._drafter, choice, question, drawn)
         self._worker.submit(Reading(ids, choices))
         return choices
 
@@ -226,48 +203,28 @@ class LlamaEngine:
             return self._grammars.compile_calls(tools, schema)
         return None if schema is None else self._grammars.compile(schema)
 
-    def _drafter(self, choice: Choice, question: Sequence[int]) -> Drafter:
+    def _drafter(self, choice: LlamaChoice, question: Sequence[int], drawn: Sampling | None) -> Drafter:
         if self._drafts is None:
             return Lookup(self._questions.texts(question), choice.prompt)
-        sampling, size = choice.request.sampling, self._model.vocabulary.size
-        return ModelDrafter(self._drafts, choice.prompt, sampling, size, seed=choice.seed)
-
-    @property
-    def lock(self) -> threading.Lock:
-        """Guards what choices have pending."""
-        return self._worker.lock
+        return ModelDrafter(self._drafts, choice.prompt, drawn, self._model.vocabulary.size, seed=choice.seed)
 
     def forget(self, choices: Sequence[ThreadedChoice]) -> None:
         """These were closed by their reader; the lock is held."""
         self._worker.forget(*choices)
 
-    async def count(self, prompt: Prompt) -> int:
-        return len(self._chat.ids(prompt))
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "model": [self._model.path.name, self._model.path.stat().st_size],
+            "library": self._library.version,
+            "settings": {"threads": self._threads},
+        }
 
-    async def pace(self) -> Pace:
-        """Measured at first use, in about 7 s on a slow machine, and kept per machine, file and library version.
+    def _measure(self, widest: int) -> Measurement:
+        return self._worker.measure(max_width=widest, threads=self._threads)
 
-        Afterwards the engine uses the number of threads that was found best, and ``traits.room`` is the smallest
-        width that reaches 80 % of the best throughput.
-        """
-        measurement = await asyncio.to_thread(self._measured)
-        return measurement.pace
-
-    def _measured(self) -> Measurement:
-        with self._measuring:
-            if self._measurement is None:
-                widest = min(self._traits.max_width or 1, 16)
-                key = {
-                    "machine": machine(),
-                    "model": [self._model.path.name, self._model.path.stat().st_size],
-                    "library": self._library.version,
-                    "settings": {"threads": self._threads, "max_width": widest},
-                }
-                measurement = kept(key, lambda: self._worker.measure(max_width=widest, threads=self._threads))
-                self._worker.adopt(measurement)
-                self._traits = dataclasses.replace(self._traits, room=measurement.room)
-                self._measurement = measurement
-            return self._measurement
+    def _adopt(self, measurement: Measurement) -> None:
+        """The number of threads that was found best, too."""
+        self._worker.adopt(measurement)
 
     async def warm(self, prompt: Prompt) -> None:
         """Read a prompt ahead and keep it, until its room is needed by something more recent.
@@ -282,31 +239,16 @@ class LlamaEngine:
 
     async def score(self, prompt: Prompt, text: str | Span) -> tuple[float, ...]:
         """Natural-log probabilities of the tokens of ``text`` as continuation of ``prompt``, by one pass over it."""
-        begin = self.ids(prompt)
-        span = text if isinstance(text, Span) else Span(text)
-        tokens = begin + (list(span.tokens) or self._model.vocabulary.tokenize(span.text))
-        self._check_length(len(tokens))
+        begin, end = self.ids_after(prompt, text)
+        tokens = begin + end
         scores: list[float] = []
 
         def scored(row: int, logits: NDArray[np.float32]) -> None:
             scores.append(logprob(logits, tokens[row + 1]))
 
-        if len(tokens) > len(begin):
+        if end:
             await self._read(tokens[:-1], first_row=len(begin) - 1, on_row=scored)
         return tuple(scores)
-
-    def ids(self, prompt: Prompt) -> list[int]:
-        """The prompt as token ids. Raises PromptTooLong."""
-        ids = self._chat.ids(prompt)
-        self._check_length(len(ids))
-        return ids
-
-    def _check_length(self, tokens: int) -> None:
-        if tokens >= self._length:
-            raise PromptTooLong(
-                f"the prompt has {tokens} tokens, and {self._traits.model} as opened here takes {self._length - 1} "
-                "and one to answer with; shorten it, or open the model with a larger context"
-            )
 
     async def _read(
         self,
@@ -342,10 +284,6 @@ class LlamaEngine:
                 reading.cancelled = True
                 self._worker.forget(reading)
             raise
-
-    async def aclose(self) -> None:
-        """Free everything. What still runs ends with ``Finish.FAILED``. Idempotent."""
-        await asyncio.to_thread(self._close)
 
 
 def _half_of_the_cores() -> int:

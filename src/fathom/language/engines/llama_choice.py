@@ -17,10 +17,10 @@ from fathom.language.engines.llama_sampling import Sampler, logprob, top_logprob
 from fathom.language.engines.threaded import Listener, ThreadedChoice, TopLogprobs
 from fathom.language.speculative import Draft, accept, laws
 
-__all__ = ["Choice", "Reading"]
+__all__ = ["LlamaChoice", "Reading"]
 
 
-class Choice(ThreadedChoice):
+class LlamaChoice(ThreadedChoice):
     """One continuation of a prompt; the last of ``generated`` is not in the cache yet.
 
     ``drafter``, where it is set, is called once by the worker. ``seed`` is that of the numbers by which drafts of
@@ -46,7 +46,7 @@ class Choice(ThreadedChoice):
         self._model = model
         self._make_sampler = sampler
         self._sampler: Sampler | None = None
-        self._rng = np.random.default_rng((seed, 2))
+        self._rng: np.random.Generator | None = None
 
     @property
     def line(self) -> Line | None:
@@ -85,6 +85,8 @@ class Choice(ThreadedChoice):
         assert draft.laws is not None
         places = range(len(draft) + 1)
         target = np.stack([laws(logits(place), self.request.sampling) for place in places])
+        if self._rng is None:
+            self._rng = np.random.default_rng((self.seed, 2))
         uniforms = self._rng.random((1, len(places)))
         verdict = accept(target[None], np.array([draft.tokens]), draft.parents, draft.laws[None], uniforms)
         made = [*draft.tokens[: int(verdict.accepted.sum())], int(verdict.token[0])]
@@ -118,7 +120,7 @@ class Reading:
     def __init__(
         self,
         tokens: list[int],
-        choices: list[Choice],
+        choices: list[LlamaChoice],
         *,
         first_row: int | None = None,
         on_row: Callable[[int, NDArray[np.float32]], None] | None = None,

@@ -19,7 +19,6 @@ from fathom.language.engines.base import Sampling
 from fathom.language.engines.common_prefix import common_prefix
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_model import Context, Model, words
-from fathom.language.engines.sampling import complete
 from fathom.language.speculative import Draft, Laws, draw, laws
 
 __all__ = ["DraftModel", "ModelDrafter", "check_alike", "open_draft"]
@@ -95,14 +94,17 @@ class DraftModel:
 
 
 class ModelDrafter:
-    """Drafts one text. ``size`` is that of the target's vocabulary."""
+    """Drafts one text. ``size`` is that of the target's vocabulary; ``sampling`` is None where the likeliest tokens are
+    to be drafted.
+    """
 
     free = False
 
-    def __init__(self, model: DraftModel, text: Sequence[int], sampling: Sampling, size: int, *, seed: int) -> None:
-        self._model, self._sampling, self._size = model, complete(sampling), size
+    def __init__(
+        self, model: DraftModel, text: Sequence[int], sampling: Sampling | None, size: int, *, seed: int
+    ) -> None:
+        self._model, self._sampling, self._size = model, sampling, size
         self._text = list(text)
-        self._draws = draws(sampling)
         self._rng = np.random.default_rng((seed, 1))  # apart from the numbers that drafts are weighed with
 
     @property
@@ -126,7 +128,7 @@ class ModelDrafter:
             if logits is None or self._model.missing([*self._text, *tokens]) > 1:
                 break
             logits = logits[: self._size]
-            if self._draws:
+            if self._sampling is not None:
                 law = laws(logits, self._sampling)
                 drawn.append(np.pad(law, (0, self._size - len(law))))
                 tokens.append(int(draw(law[None], self._rng.random(1))[0]))
@@ -135,10 +137,3 @@ class ModelDrafter:
             if self._model.model.vocabulary.ends(tokens[-1]):
                 break
         return Draft.chain(tokens, laws=np.stack(drawn) if drawn else None)
-
-
-def draws(sampling: Sampling) -> bool:
-    """Whether drafts are drawn: the law is one of the logits alone, and leaves a choice."""
-    sampling = complete(sampling)
-    changed = sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias or sampling.schema
-    return bool(sampling.temperature) and not changed

@@ -20,7 +20,7 @@ from fathom.language.drafting import Lookahead
 from fathom.language.engines.base import Sampling
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
-from fathom.language.engines.llama_choice import Choice, Reading
+from fathom.language.engines.llama_choice import LlamaChoice, Reading
 from fathom.language.engines.llama_draft import DraftModel
 from fathom.language.engines.llama_model import SCORED, Context, Model, Row
 from fathom.language.engines.llama_probe import LlamaProbe
@@ -61,7 +61,7 @@ class Worker(ModelThread):
         self.candidates = Candidates(model.vocabulary.size)
         self._waiting: deque[Reading] = deque()
         self._reading: list[Reading] = []
-        self._running: list[Choice] = []
+        self._running: list[LlamaChoice] = []
         self._in_step: set[ThreadedChoice | Reading] | None = None  # who waits for the step under way
         self._touched: set[Listener] = set()
         self._alone, self._beside = _ALONE[0], _BESIDE[0]
@@ -239,11 +239,11 @@ class Worker(ModelThread):
         with self._waited_for() as wanted:
             return lookahead.draft([choice.line], most)[0] if wanted else _NO_DRAFT
 
-    def _plan(self) -> tuple[list[Row], list[tuple[Choice | Reading, int, int]]]:
+    def _plan(self) -> tuple[list[Row], list[tuple[LlamaChoice | Reading, int, int]]]:
         """The rows of the next step, and whose they are: (owner, first row, end row)."""
         while True:
             rows: list[Row] = []
-            spans: list[tuple[Choice | Reading, int, int]] = []
+            spans: list[tuple[LlamaChoice | Reading, int, int]] = []
             for choice in self._running:
                 assert choice.sequence is not None
                 begin = len(rows)
@@ -310,7 +310,7 @@ class Worker(ModelThread):
                 if not self._closing:
                     self._context.abort.clear()
 
-    def _take(self, spans: list[tuple[Choice | Reading, int, int]], began: float) -> None:
+    def _take(self, spans: list[tuple[LlamaChoice | Reading, int, int]], began: float) -> None:
         """Account for a step that was done, and draw the next tokens."""
         for owner, begin, end in spans:
             if isinstance(owner, Reading):
@@ -356,7 +356,7 @@ class Worker(ModelThread):
                 if choice.line is not None:
                     choice.line.drafter.extend(made)
 
-    def _draw(self, choice: Choice, row: int, draft: Draft = _NO_DRAFT, *, fed: bool = False) -> list[int]:
+    def _draw(self, choice: LlamaChoice, row: int, draft: Draft = _NO_DRAFT, *, fed: bool = False) -> list[int]:
         """Give a choice the tokens drawn from the logits at ``row``, and at those of its draft behind it.
 
         ``fed`` tells that its last token was in the step and has to be accounted for.
@@ -383,7 +383,7 @@ class Worker(ModelThread):
             self._cache.restore(sequence)
         return made
 
-    def _end(self, choice: Choice) -> None:
+    def _end(self, choice: LlamaChoice) -> None:
         self._alone, self._beside = _ALONE[0], _BESIDE[0]
         self._crowded = False
         choice.release()
@@ -402,7 +402,9 @@ class Worker(ModelThread):
         said = self._library.complaints() or f"status {status}"
         self._fail(self._reading, self._running, EngineError(f"llama.cpp could not decode: {said}"))
 
-    def _fail(self, readings: list[Reading] | tuple[Reading, ...], running: list[Choice], error: EngineError) -> None:
+    def _fail(
+        self, readings: list[Reading] | tuple[Reading, ...], running: list[LlamaChoice], error: EngineError
+    ) -> None:
         for reading in list(readings):
             if reading.sequence is not None:
                 self._cache.drop(reading.sequence)
