@@ -40,6 +40,17 @@ async def test_a_plain_completion_passes_the_request_on_as_it_is(house: House, u
     }
 
 
+@pytest.mark.parametrize("temperature", [0, 0.3])
+async def test_what_is_said_of_sampling_holds_for_every_sample(
+    house: House, upstream: Upstream, temperature: float
+) -> None:
+    said = {"temperature": temperature, "top_p": 0.9, "frequency_penalty": 0, "stop": ["END"]}
+    await house.ask(**said, fathom={"strategy": "vote", "width": 4})
+    assert upstream.bodies
+    for sent in upstream.bodies:
+        assert {name: sent.get(name) for name in said} == said
+
+
 async def test_n_choices_of_a_plain_completion(house: House) -> None:
     reply = await house.ask(n=3, seed=7)
     assert [choice.message.content for choice in reply.choices] == [f"The answer is {k}." for k in (7, 8, 9)]

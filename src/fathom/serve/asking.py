@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -32,7 +32,7 @@ from fathom.serve.wanted import check_able, check_strategy, messages_of, samplin
 from fathom.serve.wire import ChatRequest, Effort, FathomOptions
 from fathom.units import parse_duration
 
-__all__ = ["Ask", "ask_of", "options_of", "overlaid"]
+__all__ = ["Ask", "ask_of", "options_of"]
 
 PLAIN_TOKENS = 4096  # of a plain completion, where the request sets no bound
 HEADER = "x-fathom-"
@@ -149,16 +149,6 @@ def sampling_of(request: ChatRequest) -> Sampling | None:
         said["stop"] = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
     said |= sampling_wanted(request)
     return Sampling(**said) if said else None
-
-
-def overlaid(base: Sampling, said: Sampling | None) -> Sampling:
-    """``base`` with what is said put over it."""
-    if said is None:
-        return base
-    return replace(base, **{f.name: value for f in fields(said) if (value := getattr(said, f.name)) not in _UNSAID})
-
-
-_UNSAID: tuple[object, ...] = (None, (), {}, False)
 
 
 def check_options(options: FathomOptions, limits: Limits) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import fields, replace
 
 from fathom import tracing
 from fathom.answers import warm_up
@@ -78,9 +79,7 @@ class Served:
             variant = self._variants[form] = self.model.using(form=form)
         if sampling is None:
             return variant
-        from fathom.serve.asking import overlaid
-
-        return variant.using(sampling=overlaid(variant.sampling, sampling))
+        return variant.using(sampling=_overlaid(variant.sampling, sampling))
 
     def learn(self) -> None:
         """Let efforts go by the model's profile, where there is one."""
@@ -109,6 +108,16 @@ class Served:
             self._looking.cancel()
             await asyncio.wait([self._looking])
         await self.model.aclose()
+
+
+def _overlaid(base: Sampling, said: Sampling) -> Sampling:
+    """``base`` with what is said put over it, be it 0."""
+    return replace(
+        base, **{f.name: value for f in fields(said) if (value := getattr(said, f.name)) != getattr(_UNSAID, f.name)}
+    )
+
+
+_UNSAID = Sampling()
 
 
 def choose(models: Mapping[str, Served], name: str) -> Served:
