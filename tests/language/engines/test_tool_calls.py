@@ -7,7 +7,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathom.language.choice import Choice
@@ -43,6 +43,7 @@ def tagged(name: str, arguments: object, *, ascii: bool = True) -> str:
     return f"<tool_call>\n{said}\n</tool_call>"
 
 
+@settings(deadline=None)
 @given(CALLS, st.booleans(), st.lists(st.integers(0, 10**6), max_size=40), st.sampled_from(["", "Let me look.", "<"]))
 def test_calls_are_found_however_they_are_cut(
     calls: list[tuple[str, dict[str, object]]], ascii: bool, cuts: list[int], before: str
@@ -53,18 +54,31 @@ def test_calls_are_found_however_they_are_cut(
     assert [(name, json.loads(said)) for name, said in found] == calls
 
 
-@given(st.text(alphabet='<tool_call>{}"\\name: add/`js\n', max_size=80), st.lists(st.integers(0, 99), max_size=30))
+@settings(deadline=None)
+@given(st.text(alphabet='<tool_call>{}"\\name: add/`js\nhik', max_size=80), st.lists(st.integers(0, 99), max_size=30))
 def test_nothing_is_lost_of_what_is_no_call(text: str, cuts: list[int]) -> None:
     shown, found = read(text, cuts)
     assert (shown, found) == read(text)
-    if not found:
-        assert "".join(shown.split()) == "".join(text.split())
+    assert found or shown == text
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
-            ["<tool_call>", "</tool_call>", '{"name": "add"', ', "arguments": {}', "}", "{", '"', "\n", "x"]
+            [
+                "<tool_call>",
+                "</tool_call>",
+                "<think>",
+                "</think>",
+                '{"name": "add"',
+                ', "arguments": {}',
+                "}",
+                "{",
+                '"',
+                "\n",
+                "x",
+            ]
         )
     )
 )
@@ -98,6 +112,8 @@ def test_whatever_tags_are_put_together_it_comes_to_an_end(parts: list[str]) -> 
         '```json\n{"name": "weather", "forecast": "rain"}\n```',
         '```python\n{"name": "weather", "arguments": {}}\n```',
         'So: {"name": "weather", "arguments": {}}',
+        '<think>I call <tool_call>{"name": "weather", "arguments": {}}</tool_call>, then',
+        '<think>\n{"name": "weather", "arguments": {}}\n</think>\nIt rains.',
     ],
 )
 def test_what_is_no_call_stays_text(text: str) -> None:
@@ -119,6 +135,11 @@ def test_what_is_no_call_stays_text(text: str) -> None:
         ('<tool_call>{"name": "add", "arguments": {}}</tool_call>\nDone.', "Done.", [("add", "{}")]),
         ('<tool_call><tool_call>{"name": "add", "arguments": {}}</tool_call>', "<tool_call>", [("add", "{}")]),
         ('{"name": "add", "arguments": {"a": 1}}', "", [("add", '{"a": 1}')]),
+        (
+            '<think>If <tool_call>{"name": "f"}</tool_call>?</think>\n<tool_call>{"name": "add"}</tool_call>',
+            '<think>If <tool_call>{"name": "f"}</tool_call>?</think>',
+            [("add", "")],
+        ),
         ('\n```json\n{\n "name": "add",\n "arguments": {}}\n```\n', "", [("add", "{}")]),
         ('```\n{"name": "add", "arguments": {}}\n```\nIt adds.', "It adds.", [("add", "{}")]),
     ],

@@ -24,6 +24,8 @@ from fathom.records import Tools
 __all__ = ["CLOSING", "OPENING", "CallReader", "call_grammar", "forbidden", "required"]
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
+_TAGS = (OPENING, "<think>", "<thinking>", "<reasoning>")
+_THINKING = regex.compile("<(think|thinking|reasoning)>")
 _BARE = regex.compile(r'(?P<before>\s*(?P<fence>```(json)?\s*)?)\{\s*"name"')
 
 
@@ -42,13 +44,14 @@ class CallReader:
 
     White space before calls and between them is no text. What a tag holds is read up to the end of its JSON object,
     whatever that object's strings spell. Small models leave the tags out, or write a code block instead: an output that
-    begins so calls one of the functions in ``names``, or is text.
+    begins so calls one of the functions in ``names``, or is text. What is only thought of, in ``<think>``, is text.
     """
 
     def __init__(self, names: frozenset[str] = frozenset()) -> None:
         self._names = names
         self._held = ""  # what is not decided yet
         self._begun: _Begun | None = None
+        self._thinks_until = ""  # the tag that ends a section of reasoning, while there is one
         self._fresh = bool(names)  # nothing was said yet, but calls
         self._scanned, self._depth, self._quoted, self._escaped = 0, 0, False, False
         self._calls = 0
@@ -76,16 +79,32 @@ class CallReader:
                 self._held = self._held[found.end("before") :]
                 self._begun = _Begun(found["before"], "```" if found["fence"] else "", bare=True)
                 return True
-        before, tag, after = self._held.partition(OPENING)
-        if tag:
-            shown.append(before.rstrip())
-            self._held, self._begun = after, _Begun(OPENING)
+        if self._thinks_until:
+            return self._think(shown)
+        thinks = _THINKING.search(self._held.partition(OPENING)[0])
+        if thinks:
+            shown.append(self._held[: thinks.end()])
+            self._held, self._thinks_until, self._fresh = self._held[thinks.end() :], f"</{thinks[1]}>", False
             return True
-        safe = len(before[: len(before) - _overlap(before, OPENING)].rstrip())
+        before, tag, after = self._held.partition(OPENING)
+        kept = 0 if tag else max(_overlap(before, each) for each in _TAGS)
+        safe = len(before[: len(before) - kept].rstrip())
+        if tag:
+            self._begun, self._held = _Begun(before[safe:] + OPENING), after
+        else:
+            self._held = before[safe:]
         shown.append(before[:safe])
-        self._held = before[safe:]
         self._fresh = self._fresh and not safe
-        return False
+        return bool(tag)
+
+    def _think(self, shown: list[str]) -> bool:
+        """Show what is thought."""
+        before, tag, after = self._held.partition(self._thinks_until)
+        kept = 0 if tag else _overlap(before, self._thinks_until)
+        shown.append(before[: len(before) - kept] + tag)
+        self._held = after if tag else before[len(before) - kept :]
+        self._thinks_until = "" if tag else self._thinks_until
+        return bool(tag)
 
     def _inside(self, begun: _Begun, shown: list[str], calls: list[CallPart]) -> bool:
         """Read an object, or come to the end of the tags; False where more text must come first."""
