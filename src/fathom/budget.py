@@ -61,7 +61,10 @@ class Budget:
 
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return {name: limit for name in _NAMES if (limit := getattr(self, name)) is not None}
+
+
+_NAMES = tuple(f.name for f in fields(Budget))
 
 
 def _positive(name: str, value: float) -> float:

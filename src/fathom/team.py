@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from fathom.budget import Meter
 from fathom.costs import Costed, Costs
 from fathom.errors import FathomError
+from fathom.merging import merged
 from fathom.reasoner import Capability, Expansion, Reasoner, Reserve, Session
 from fathom.records import Problem, Trajectory
 
@@ -93,25 +95,10 @@ class TeamSession:
         groups: dict[int, list[Trajectory]] = {}
         for trajectory in trajectories:
             groups.setdefault(self._member_of[trajectory.id], []).append(trajectory)
-        done: asyncio.Queue[Trajectory | None] = asyncio.Queue()
-
-        async def work(member: int, group: list[Trajectory]) -> None:
-            try:
-                async for concluded in self._sessions[member].conclude(group, meter):
-                    done.put_nowait(concluded)
-            finally:
-                done.put_nowait(None)
-
-        tasks = [asyncio.create_task(work(member, group)) for member, group in groups.items()]
-        try:
-            for _ in tasks:
-                while (concluded := await done.get()) is not None:
-                    yield concluded
-            await asyncio.gather(*tasks)  # raises what a member raised
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        work = [self._sessions[member].conclude(group, meter) for member, group in groups.items()]
+        async with aclosing(merged(work)) as concluded:
+            async for trajectory in concluded:
+                yield trajectory
 
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories:

@@ -116,6 +116,16 @@ async def test_a_thought_that_is_cut_is_closed_before_the_conclusion() -> None:
     assert result.receipt.candidates[0].finished is False
 
 
+async def test_answers_asked_for_in_the_same_words_are_one_request() -> None:
+    with Upstream() as server:
+        engine = OpenAIEngine("m", server.url)
+        result = await fathom.asolve(LanguageModel(engine), "?", strategy="vote(width=6, depth=0, stop=never)")
+        await engine.aclose()
+    assert [body.get("n") for body in server.bodies] == [6]
+    assert sum(candidate.votes for candidate in result.receipt.candidates) == 6
+    assert result.receipt.spent.calls == 6
+
+
 async def test_a_sum_that_was_cut_is_shown_as_what_it_comes_to() -> None:
     a, b = random.SystemRandom().sample(range(100, 1000), 2)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +35,7 @@ from fathom.language.engines.base import (
 from fathom.language.prompts import Form, again, open_thinking
 from fathom.language.structured import read_calls
 from fathom.language.timing import DEFAULT_DEPTH, Timing
+from fathom.merging import merged
 from fathom.reasoner import Expansion, Floor, Reserve
 from fathom.records import Message, ToolCall, Tools, Trajectory
 
@@ -112,8 +114,9 @@ class LanguageSession:
             for id, lease in work:
                 yield self._ungrown(id, expansion, lease)
         elif expansion.at_least:
-            async for trajectory in _as_completed([self._extended(id, expansion, lease) for id, lease in work]):
-                yield self._settled(trajectory)
+            async with aclosing(merged([self._extended(id, expansion, lease) for id, lease in work])) as grown:
+                async for trajectory in grown:
+                    yield self._settled(trajectory)
         elif work:
             start = self._start(expansion)
             request = self._request(expansion, start, leases, meter)
@@ -148,13 +151,12 @@ class LanguageSession:
             n -= 1
         depth = int(min(depth, max(0.0, meter.tokens_left / n - reserve)))
         before = expansion.parent.depth if expansion.parent else 0
-        size = self.traits.bytes_per_token * ((self.prompt_tokens or 0) + before + depth)
+        price, each = self.traits.price, self.traits.bytes_per_token
+        size = each * ((self.prompt_tokens or 0) + before + depth)
         leases: list[Lease] = []
         calls = (depth > 0) + (reserve > 0)
         while len(leases) < n and (size == 0 or meter.fits(size)):
-            lease = meter.lease(
-                depth + reserve, calls=calls, prompt_tokens=self.prompt_tokens or 0, price=self.traits.price
-            )
+            lease = meter.lease(depth + reserve, calls=calls, prompt_tokens=self.prompt_tokens or 0, price=price)
             if lease.tokens <= (reserve if depth > 0 else 0):
                 lease.close()
                 break
@@ -195,7 +197,7 @@ class LanguageSession:
             sampling = replace(sampling, stop=(*sampling.stop, STEP))
         return sampling
 
-    async def _extended(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
+    async def _extended(self, id: int, expansion: Expansion, lease: Lease) -> AsyncGenerator[Trajectory, None]:
         """Budget forcing (arXiv 2501.19393): when the model stops before ``at_least`` tokens, it is made to go on."""
         trajectory: Trajectory | None = None
         while trajectory is None or (trajectory.finished and trajectory.depth < expansion.at_least):
@@ -208,7 +210,7 @@ class LanguageSession:
             async for _, choice in self._generate(request, (id,), [lease], "sample", floor=expansion.floor):
                 base = replace(expansion, parent=trajectory or expansion.parent)
                 trajectory = await self._grown(id, base, start, choice, lease)
-        return trajectory
+        yield trajectory
 
     async def _generate(
         self,
@@ -313,9 +315,19 @@ class LanguageSession:
         return choice.tokens > 0 and not self.form.marked(text)
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
-        async for concluded in _as_completed([self._concluded(t, meter) for t in trajectories]):
-            self.drop((concluded,))
-            yield concluded
+        """Those that are asked for their answers in the same words, having written nothing yet, are asked at once."""
+        if self.form.tokens == 0:
+            for trajectory in trajectories:
+                self.drop((trajectory,))
+                yield await self._stated(trajectory, trajectory.text)
+            return
+        alike: dict[Any, list[Trajectory]] = {}
+        for t in trajectories:
+            alike.setdefault(t.id if t.text else (t.state.revises, t.state.direct, t.state.greedy), []).append(t)
+        async with aclosing(merged([self._concluded(group, meter) for group in alike.values()])) as concluded:
+            async for trajectory in concluded:
+                self.drop((trajectory,))
+                yield trajectory
 
     def _settled(self, trajectory: Trajectory) -> Trajectory:
         """One that has its answer, or failed, needs nothing more: what it did not use is there for others at once."""
@@ -323,52 +335,74 @@ class LanguageSession:
             self.drop((trajectory,))
         return trajectory
 
-    async def _concluded(self, trajectory: Trajectory, meter: Meter) -> Trajectory:
-        if self.form.tokens == 0:
-            answer, key, parsed = await self._read(trajectory.text)
-            return replace(trajectory, answer=answer, key=key, parsed=parsed)
-        state: _State = trajectory.state
-        prompt, said = self._cued(trajectory, state)
-        lease = state.lease
-        if lease is None or lease.left == 0:  # its children, which have not come back, brought leases of their own
-            lease = meter.lease(self.form.tokens, price=self.traits.price)
-            self._leases[lease] = 0
-        if lease.left == 0:
-            return trajectory
-        greedy = trajectory.depth > 0 or state.greedy
+    async def _concluded(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
+        """The conclusions of trajectories that are asked for them in the same words."""
+        first = trajectories[0]
+        prompt, said = self._cued(first, first.state)
+        open_: list[Trajectory] = []
+        leases: list[Lease] = []
+        for trajectory in trajectories:
+            lease = self._lease_of(trajectory, meter)
+            if lease.left == 0:
+                yield trajectory
+            else:
+                open_.append(trajectory)
+                leases.append(lease)
+        if not open_:
+            return
+        greedy = first.depth > 0 or first.state.greedy
         request = Request(
             prompt,
-            max_tokens=min(lease.left, self.form.tokens),
-            sampling=replace(self.sampling, temperature=0.0 if greedy else self.sampling.temperature),
-            seed=self.seed + trajectory.id,
+            n=len(open_),
+            stream=len(open_) > 1,
+            max_tokens=min(self.form.tokens, *(lease.left for lease in leases)),
+            sampling=replace(self.sampling, temperature=0.0) if greedy else self.sampling,
+            seed=self.seed + open_[0].id,
             deadline=None if meter.deadline == math.inf else meter.deadline,
         )
         began = time.monotonic()
-        enough = self.form.closed if said else None
-        async for _, choice in self._generate(request, (trajectory.id,), [lease], "conclude", enough):
-            self._free(lease)
-            if choice.error:
-                return replace(trajectory, error=choice.error)
+        ids = [trajectory.id for trajectory in open_]
+        async for index, choice in self._generate(request, ids, leases, "conclude", self.form.closed if said else None):
+            self._free(leases[index])
             whole = choice.complete or choice.finish is Finish.STOP
-            if whole:
+            if whole and not choice.error:
                 self.timing.concluded(choice.tokens, time.monotonic() - began)
-            stated = choice.span.text
-            concluded = replace(
-                trajectory,
-                text=trajectory.text + said + stated,
-                logprobs=(*trajectory.logprobs, *choice.logprobs),
-                top_logprobs=(*trajectory.top_logprobs, *choice.top_logprobs),
-                spelled=(*trajectory.spelled, *choice.spelled),
-                likeliest=(*trajectory.likeliest, *choice.likeliest),
-            )
-            if not stated.strip():
-                return concluded
-            answer, key, parsed = await self._read(self.form.complete(said + stated))
-            if whole or answer is None:
-                return replace(concluded, answer=answer, key=key, parsed=parsed)
-            # nobody knows what an answer that was cut would have become: it must not outvote a whole one
-            return replace(concluded, answer=self.form.value(answer), key=key, parsed=False)
-        return trajectory
+            yield await self._with_conclusion(open_[index], said, choice, whole)
+
+    def _lease_of(self, trajectory: Trajectory, meter: Meter) -> Lease:
+        """What pays for its conclusion: its own lease, or a new one where that has gone to children that did not come
+        back."""
+        lease: Lease | None = trajectory.state.lease
+        if lease is None or lease.left == 0:
+            lease = meter.lease(self.form.tokens, price=self.traits.price)
+            self._leases[lease] = 0
+        return lease
+
+    async def _with_conclusion(self, trajectory: Trajectory, said: str, choice: Choice, whole: bool) -> Trajectory:
+        """``said`` are the words that were put into the model's mouth, ``choice`` those that it went on with."""
+        if choice.error:
+            return replace(trajectory, error=choice.error)
+        stated = choice.span.text
+        concluded = replace(
+            trajectory,
+            text=trajectory.text + said + stated,
+            logprobs=(*trajectory.logprobs, *choice.logprobs),
+            top_logprobs=(*trajectory.top_logprobs, *choice.top_logprobs),
+            spelled=(*trajectory.spelled, *choice.spelled),
+            likeliest=(*trajectory.likeliest, *choice.likeliest),
+        )
+        if not stated.strip():
+            return concluded
+        concluded = await self._stated(concluded, self.form.complete(said + stated))
+        if whole or concluded.answer is None:
+            return concluded
+        # nobody knows what an answer that was cut would have become: it must not outvote a whole one
+        return replace(concluded, answer=self.form.value(concluded.answer), parsed=False)
+
+    async def _stated(self, trajectory: Trajectory, text: str) -> Trajectory:
+        """The trajectory with the answer that ``text`` states."""
+        answer, key, parsed = await self._read(text)
+        return replace(trajectory, answer=answer, key=key, parsed=parsed)
 
     def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:
         """The prompt that has the trajectory conclude, and the words that were put into the model's mouth."""
@@ -416,15 +450,3 @@ def _reopened(spans: tuple[Span, ...]) -> tuple[Span, ...]:
         if (end := text.rfind(tag)) >= 0:
             return (Span(text[:end].rstrip()),)
     return spans
-
-
-async def _as_completed(work: Sequence[Coroutine[Any, Any, Trajectory]]) -> AsyncGenerator[Trajectory, None]:
-    """The results as they come; whatever still runs is cancelled when the reader leaves."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
-    try:
-        for next_done in asyncio.as_completed(tasks):
-            yield await next_done
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
