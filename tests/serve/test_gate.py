@@ -118,11 +118,12 @@ def test_clients_take_turns(arrivals: Sequence[int]) -> None:
             waiting.remove(k)
 
 
-@given(st.lists(st.sampled_from(["come", "leave", "cancel"]), max_size=40))
+@given(st.lists(st.sampled_from(["come", "leave", "cancel", "turn"]), max_size=60))
 def test_no_permit_is_lost_whoever_leaves_when(steps: Sequence[str]) -> None:
     async def scenario() -> None:
         gate, client = Gate(2, 3), Client("c")
         inside: list[tuple[asyncio.Task[None], asyncio.Event]] = []
+        tasks: list[asyncio.Task[None]] = []
 
         async def visit(done: asyncio.Event) -> None:
             async with gate.enter(client, Meter(Budget(seconds=60))):
@@ -131,17 +132,19 @@ def test_no_permit_is_lost_whoever_leaves_when(steps: Sequence[str]) -> None:
         for step in steps:
             if step == "come":
                 done = asyncio.Event()
-                inside.append((asyncio.create_task(visit(done)), done))
-            elif inside:
+                tasks.append(asyncio.create_task(visit(done)))
+                inside.append((tasks[-1], done))
+            elif inside and step != "turn":
                 task, done = inside.pop(0 if step == "leave" else -1)
                 done.set() if step == "leave" else task.cancel()
-            await asyncio.sleep(0)
+            if step == "turn":
+                await asyncio.sleep(0)
             assert gate.running <= 2
             assert gate.waiting <= 3
         for task, _ in inside:
             task.cancel()
-        for _ in range(5):
-            await asyncio.sleep(0)
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            assert end is None or isinstance(end, asyncio.CancelledError | Refused)
         assert (gate.running, gate.waiting) == (0, 0)
 
     asyncio.run(scenario())

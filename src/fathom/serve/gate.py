@@ -79,19 +79,19 @@ class Gate:
                 self._leave(slot)
             raise
         finally:
-            self._forget(client, turn)
+            if turn[1].cancelled() and turn in self._turns.get(client, ()):  # else it was taken out of the line
+                self._forget(client, turn)
         if slot is None:
             self._let_others_in()
             raise _come_again(f"too little time was left while the request waited behind {self.running} others")
         return slot
 
     def _forget(self, client: Client, turn: Turn) -> None:
-        turns = self._turns.get(client)
-        if turns is not None and turn in turns:
-            turns.remove(turn)
-            self.waiting -= 1
-            if not turns:
-                del self._turns[client]
+        turns = self._turns[client]
+        turns.remove(turn)
+        self.waiting -= 1
+        if not turns:
+            del self._turns[client]
 
     def _leave(self, slot: Slot) -> None:
         self.running -= 1
