@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
 from fathom.search import Mcts
 from fathom.search.base import Action, Grow, Lost, Search, Terms
-from fathom.search.mcts import ROOT, BranchingTree, belief_of
+from fathom.search.mcts import ROOT, BranchingTree
 
 Make = Callable[..., LanguageModel]
 Posterior = Literal["beta", "gaussian"]
@@ -104,29 +104,19 @@ def test_it_goes_where_it_pays(posterior: Posterior) -> None:
 
 def plainly_selected(tree: BranchingTree) -> int:
     """AB-MCTS-A as the paper puts it: a draw for each choice, from the posterior of the scores that it has led to."""
-    posterior = belief_of(tree.belief)
+
+    def drawn(nodes: list[int]) -> float:
+        scores = [tree.score[node] for node in nodes]
+        posterior = tree.family.posterior(len(scores), sum(scores), sum(score * score for score in scores))
+        return tree.family.draw(posterior, tree.random)
+
+    def below(node: int) -> list[int]:
+        return [node, *(deeper for child in tree.children[node] for deeper in below(child))]
+
     node = 0
-    while children := tree.children[node]:
-        beneath = [tree.score[other] for other in range(1, len(tree.ids)) if node in line(tree, other)[1:]]
-        made = [tree.score[other] for other in range(1, len(tree.ids)) if tree.parent[other] == node]
-        if drawn(posterior, made, tree.random) >= drawn(posterior, beneath, tree.random):
-            break
-        node = max(
-            (
-                drawn(posterior, [tree.score[o] for o in range(len(tree.ids)) if child in line(tree, o)], tree.random),
-                child,
-            )
-            for child in children
-        )[1]
+    while (children := tree.children[node]) and drawn(children) < drawn(below(node)[1:]):
+        node = max(children, key=lambda child: drawn(below(child)))
     return tree.ids[node]
-
-
-def line(tree: BranchingTree, node: int) -> list[int]:
-    return [] if node < 0 else [node, *line(tree, tree.parent[node])]
-
-
-def drawn(posterior: Callable[..., Any], scores: list[float], rng: random.Random) -> float:
-    return posterior(len(scores), sum(scores), sum(score * score for score in scores)).draw(rng)
 
 
 @pytest.mark.parametrize("posterior", ["beta", "gaussian"])

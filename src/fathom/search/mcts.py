@@ -11,9 +11,8 @@ whole path, so that the next choice is likely to be another (virtual loss, Chasl
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
@@ -25,12 +24,13 @@ from fathom.records import Trajectory
 from fathom.search.base import STRATEGIES, Action, Grow, Lost, Strategy, Terms
 from fathom.search.judged import JudgedSearch, refuse_comparing
 from fathom.search.samples import agreed_width
-from fathom.search.thompson import Arms, Beta, Posterior, Student
+from fathom.search.thompson import Arms, Beta, Family, Student
 from fathom.specs import option
 
-__all__ = ["BranchingTree", "Mcts", "belief_of"]
+__all__ = ["BELIEFS", "BranchingTree", "Mcts"]
 
 Belief = Literal["beta", "gaussian"]
+BELIEFS: Mapping[Belief, Family] = {"beta": Beta(), "gaussian": Student()}
 ROOT = -1
 MANY = 8
 """Children from which on they compete as arms of one Thompson sampler; to draw for a few of them costs less."""
@@ -142,7 +142,7 @@ class BranchingTree:
 
     def __init__(self, rng: random.Random, belief: Belief = "beta") -> None:
         self.random = rng
-        self.belief = belief
+        self.family = BELIEFS[belief]
         self.ids: list[int] = []
         self.node_of: dict[int, int] = {}
         self.parent: list[int] = []
@@ -168,32 +168,32 @@ class BranchingTree:
 
     def select(self) -> int:
         """The answer from which to make another one, or ROOT."""
-        posterior = belief_of(self.belief)
+        posterior, draw, rng = self.family.posterior, self.family.draw, self.random
         made, n, total, squares = self.made, self.below.n, self.below.total, self.below.squares
-        rng, node = self.random, 0
+        node = 0
         while children := self.children[node]:
             own = self.score[node]  # is no evidence about what lies beneath
             beneath = posterior(n[node] - (node > 0), total[node] - own, squares[node] - own * own)
             wider = posterior(made.n[node], made.total[node], made.squares[node])
-            if wider.draw(rng) >= beneath.draw(rng):
+            if draw(wider, rng) >= draw(beneath, rng):
                 break
-            if len(children) == 1:
-                node = children[0]
-            elif len(children) < MANY:
-                drawn = [posterior(n[child], total[child], squares[child]).draw(rng) for child in children]
+            if len(children) >= MANY:
+                node = self._contest(node)
+            elif len(children) > 1:
+                drawn = [draw(posterior(n[child], total[child], squares[child]), rng) for child in children]
                 node = children[drawn.index(max(drawn))]
             else:
-                node = self._contest(node, posterior)
+                node = children[0]
         return self.ids[node]
 
-    def _contest(self, node: int, posterior: Callable[[int, float, float], Posterior]) -> int:
+    def _contest(self, node: int) -> int:
         """The child with the largest draw, without drawing for all of them."""
-        arms = self.arms.get(node)
+        arms, below = self.arms.get(node), self.below
         if arms is None:
-            arms = self.arms[node] = Arms(self.random)
+            arms = self.arms[node] = Arms(self.random, self.family)
             self.stale[node] = dict.fromkeys(self.children[node])
         for child in self.stale[node]:
-            arms.put(child, posterior(self.below.n[child], self.below.total[child], self.below.squares[child]))
+            arms.put(child, self.family.posterior(below.n[child], below.total[child], below.squares[child]))
         self.stale[node].clear()
         return arms.choose()
 
@@ -232,25 +232,3 @@ class BranchingTree:
         if parent in self.stale:
             self.stale[parent][node] = None
         return parent
-
-
-def belief_of(belief: Belief) -> Callable[[int, float, float], Posterior]:
-    """What makes the posterior of a sample of scores, given their number, their sum, and that of their squares."""
-    return _beta if belief == "beta" else _student
-
-
-def _beta(n: int, total: float, squares: float) -> Beta:
-    """Of the mean score, under Jeffreys' prior, Beta(½, ½), a score counting as that much of a success."""
-    return Beta(0.5 + total, 0.5 + max(0.0, n - total))
-
-
-def _student(n: int, total: float, squares: float) -> Student:
-    """Of the mean score, from the normal-inverse-gamma posterior; prior: mean ½ and variance 0.1, each worth one score.
-
-    Murphy, Probabilistic Machine Learning: Advanced Topics, section 3.4.3.
-    """
-    mean = total / n if n else 0.0
-    kappa = nu = 1.0 + n
-    spread = max(0.0, squares - n * mean * mean)
-    squared = 0.1 + spread + n / kappa * (mean - 0.5) ** 2
-    return Student((0.5 + total) / kappa, math.sqrt(squared / (nu * kappa)), nu)

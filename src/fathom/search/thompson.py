@@ -17,9 +17,9 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_right
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-__all__ = ["Arms", "Beta", "Posterior", "Student"]
+__all__ = ["Arms", "Beta", "Family", "Student"]
 
 EPOCH = 16
 """Choices after which the bar is set for the first time, and the least between one time and the next."""
@@ -33,119 +33,129 @@ NEVER = 1e-12
 NOBODY = -1
 
 
-class Tail(NamedTuple):
-    """What is over a bar: a bound on the chance of it, and the rate at which the tangent falls off there."""
-
-    chance: float
-    rate: float
-
-
-EVERYTHING = Tail(1.0, 0.0)
+Parameters = tuple[float, ...]
+Tail = tuple[float, float]
+"""What is over a bar: a bound on the chance of it, and the rate at which the tangent falls off there."""
+EVERYTHING: Tail = (1.0, 0.0)
 
 
-class Posterior(Protocol):
-    """What is known of the worth of an arm."""
+class Family(Protocol):
+    """A family of distributions of the mean of some scores, each named by its parameters."""
 
-    def draw(self, rng: random.Random) -> float:
+    def posterior(self, n: int, total: float, squares: float) -> Parameters:
+        """After ``n`` scores with this sum, and this sum of squares."""
+
+    def draw(self, parameters: Parameters, rng: random.Random) -> float:
         """A draw."""
 
-    def tail(self, bar: float) -> Tail:
+    def tail(self, parameters: Parameters, bar: float) -> Tail:
         """What is over the bar; ``EVERYTHING`` where the tangent does not fall off."""
 
-    def beyond(self, bar: float, rate: float, rng: random.Random) -> float:
+    def beyond(self, parameters: Parameters, bar: float, rate: float, rng: random.Random) -> float:
         """A draw from what the tangent bounds; the bar itself where it is rejected."""
 
 
-class Beta(NamedTuple):
-    """Beta(a, b). The coordinate is -log(1 - x), in which the density is x^(a - 1) (1 - x)^b / B(a, b).
+class Beta:
+    """Beta(a, b) under Jeffreys' prior, Beta(½, ½), a score counting as that much of a success.
 
-    For a < 1 its logarithm is not concave; there x^(a - 1) is bounded by its value at the bar.
+    The coordinate is -log(1 - x), in which the density is x^(a - 1) (1 - x)^b / B(a, b). For a < 1 its logarithm is not
+    concave; there x^(a - 1) is bounded by its value at the bar.
     """
 
-    a: float
-    b: float
+    def posterior(self, n: int, total: float, squares: float) -> Parameters:
+        return 0.5 + total, 0.5 + max(0.0, n - total)
 
-    def draw(self, rng: random.Random) -> float:
-        return rng.betavariate(self.a, self.b)
+    def draw(self, parameters: Parameters, rng: random.Random) -> float:
+        return rng.betavariate(*parameters)
 
-    def tail(self, bar: float) -> Tail:
-        a, b = self
+    def tail(self, parameters: Parameters, bar: float) -> Tail:
+        a, b = parameters
         if not 0 < bar < 1 or (rate := b - max(0.0, a - 1) * (1 - bar) / bar) <= 0:
             return EVERYTHING
         log_scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-        return Tail(math.exp(log_scale + (a - 1) * math.log(bar) + b * math.log(1 - bar)) / rate, rate)
+        return math.exp(log_scale + (a - 1) * math.log(bar) + b * math.log(1 - bar)) / rate, rate
 
-    def beyond(self, bar: float, rate: float, rng: random.Random) -> float:
+    def beyond(self, parameters: Parameters, bar: float, rate: float, rng: random.Random) -> float:
+        a, b = parameters
         drop = -math.log(1 - rng.random())
         x = 1 - (1 - bar) * math.exp(-drop / rate)
-        density = (self.a - 1) * math.log(x / bar) - self.b * drop / rate
+        density = (a - 1) * math.log(x / bar) - b * drop / rate
         return x if math.log(1 - rng.random()) - drop < density else bar
 
 
-class Student(NamedTuple):
-    """Student's t with ``nu`` degrees of freedom. The coordinate is log z, z = (x - centre) / scale, where z > 1."""
+class Student:
+    """Student's t, by centre, scale and degrees of freedom ν: the mean of scores of unknown mean and variance.
 
-    centre: float
-    scale: float
-    nu: float
+    The prior is normal-inverse-gamma, of mean ½ and variance 0.1, each worth one score (Murphy, Probabilistic Machine
+    Learning: Advanced Topics, section 3.4.3). The coordinate is log z, z = (x - centre) / scale, where z > 1.
+    """
 
-    def draw(self, rng: random.Random) -> float:
+    def posterior(self, n: int, total: float, squares: float) -> Parameters:
+        mean = total / n if n else 0.0
+        kappa = nu = 1.0 + n
+        spread = max(0.0, squares - n * mean * mean)
+        scale = math.sqrt((0.1 + spread + n / kappa * (mean - 0.5) ** 2) / (nu * kappa))
+        return (0.5 + total) / kappa, scale, nu
+
+    def draw(self, parameters: Parameters, rng: random.Random) -> float:
         """By the polar method (Bailey, Mathematics of Computation 62, 1994)."""
+        centre, scale, nu = parameters
         while True:
             u, v = 2 * rng.random() - 1, 2 * rng.random() - 1
             if 0 < (w := u * u + v * v) < 1:
-                return self.centre + self.scale * u * math.sqrt(self.nu * (w ** (-2 / self.nu) - 1) / w)
+                return centre + scale * u * math.sqrt(nu * (w ** (-2 / nu) - 1) / w)
 
-    def tail(self, bar: float) -> Tail:
-        z, nu = (bar - self.centre) / self.scale, self.nu
+    def tail(self, parameters: Parameters, bar: float) -> Tail:
+        centre, scale, nu = parameters
+        z = (bar - centre) / scale
         if z <= 1:
             return EVERYTHING
         rate = nu * (z * z - 1) / (nu + z * z)
         log_scale = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - math.log(nu * math.pi) / 2
-        return Tail(math.exp(log_scale + math.log(z) - (nu + 1) / 2 * math.log1p(z * z / nu)) / rate, rate)
+        return math.exp(log_scale + math.log(z) - (nu + 1) / 2 * math.log1p(z * z / nu)) / rate, rate
 
-    def beyond(self, bar: float, rate: float, rng: random.Random) -> float:
+    def beyond(self, parameters: Parameters, bar: float, rate: float, rng: random.Random) -> float:
+        centre, scale, nu = parameters
         drop = -math.log(1 - rng.random())
-        z = (bar - self.centre) / self.scale
+        z = (bar - centre) / scale
         farther = z * math.exp(drop / rate)
-        density = drop / rate - (self.nu + 1) / 2 * math.log((self.nu + farther**2) / (self.nu + z * z))
-        return self.centre + self.scale * farther if math.log(1 - rng.random()) - drop < density else bar
+        density = drop / rate - (nu + 1) / 2 * math.log((nu + farther**2) / (nu + z * z))
+        return centre + scale * farther if math.log(1 - rng.random()) - drop < density else bar
 
 
-class _Laid(NamedTuple):
-    name: int
-    posterior: Posterior
-    rate: float
+_Laid = tuple[int, Parameters, float]
+"""An arm on the line: its name, its posterior, and the rate of its tail."""
 
 
 class Arms:
-    """Arms named by whole numbers."""
+    """Arms named by whole numbers, whose posteriors are of one family."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, family: Family) -> None:
         self.random = rng
+        self.family = family
         self.bar = -math.inf
-        self._posteriors: dict[int, Posterior] = {}
-        self._likely: dict[int, Posterior] = {}
+        self._posteriors: dict[int, Parameters] = {}
+        self._likely: dict[int, Parameters] = {}
         self._line: list[_Laid] = []
         self._ends: list[float] = [0.0]  # where the line begins, and where each extent on it ends
         self._place: dict[int, int] = {}  # the last place of each arm on it
         self._won: list[float] = []  # the largest draw of each choice since the bar was set
         self._holds = EPOCH  # for so many choices, the bar
 
-    def put(self, name: int, posterior: Posterior) -> None:
+    def put(self, name: int, posterior: Parameters) -> None:
         """A new arm, or what is now known of one."""
         self._posteriors[name] = posterior
         self._lay(name, posterior)
 
-    def _lay(self, name: int, posterior: Posterior) -> None:
+    def _lay(self, name: int, posterior: Parameters) -> None:
         self._place.pop(name, None)
         self._likely.pop(name, None)
-        chance, rate = posterior.tail(self.bar)
+        chance, rate = self.family.tail(posterior, self.bar)
         if chance > LIKELY:
             self._likely[name] = posterior
         elif chance > NEVER:
             self._place[name] = len(self._line)
-            self._line.append(_Laid(name, posterior, rate))
+            self._line.append((name, posterior, rate))
             self._ends.append(self._ends[-1] - math.log1p(-chance))
 
     def _set_bar(self) -> None:
@@ -160,9 +170,10 @@ class Arms:
         """The arm whose draw is the largest. There must be one."""
         if len(self._won) >= self._holds or (self._ends[-1] > CROWDED and len(self._won) >= EPOCH):
             self._set_bar()
-        drawn = {name: posterior.draw(self.random) for name, posterior in self._likely.items()}
+        rng, family = self.random, self.family
+        drawn = {name: family.draw(posterior, rng) for name, posterior in self._likely.items()}
         for name, posterior, rate in self._met():
-            drawn[name] = posterior.beyond(self.bar, rate, self.random)
+            drawn[name] = family.beyond(posterior, self.bar, rate, rng)
         winner = max(drawn, key=drawn.__getitem__, default=NOBODY)
         if winner == NOBODY or drawn[winner] <= self.bar:
             drawn |= self._under_the_bar()
@@ -178,7 +189,7 @@ class Arms:
         while point < end:
             place = bisect_right(self._ends, point) - 1
             laid = self._line[place]
-            if place != before and self._place.get(laid.name) == place:
+            if place != before and self._place.get(laid[0]) == place:
                 met.append(laid)
             before = place
             point -= math.log(1 - random())
@@ -191,6 +202,6 @@ class Arms:
             if name not in self._likely:
                 x = math.inf
                 while x > self.bar:
-                    x = posterior.draw(self.random)
+                    x = self.family.draw(posterior, self.random)
                 drawn[name] = x
         return drawn
