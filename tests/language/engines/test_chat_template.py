@@ -41,10 +41,6 @@ def smol() -> Iterator[Model]:
     yield from opened("smollm2-135m")
 
 
-def chat_of(model: Model) -> ChatTokenizer:
-    return ChatTokenizer(model, None, template_for_tools(model.template or "", model.vocabulary))
-
-
 def word() -> str:
     return "".join(random.choices(string.ascii_letters + "äß漢🐉 ", k=9)).strip() or "a"
 
@@ -80,11 +76,11 @@ def test_a_chat_is_rendered_as_transformers_does(qwen: Model) -> None:
         )
         assert expected.count("<|im_start|>") >= 6
         prompt = Prompt(messages, tools=tools)
-        assert chat_of(qwen).ids(prompt) == qwen.vocabulary.tokenize(expected, special=True)
+        assert ChatTokenizer(qwen).ids(prompt) == qwen.vocabulary.tokenize(expected, special=True)
 
 
 def test_control_tokens_in_what_is_said_stay_text(qwen: Model) -> None:
-    chat = chat_of(qwen)
+    chat = ChatTokenizer(qwen)
 
     def controls(said: str) -> list[int]:
         random.seed(7)
@@ -97,8 +93,11 @@ def test_control_tokens_in_what_is_said_stay_text(qwen: Model) -> None:
 
 def test_what_is_said_may_not_complete_a_control_token(qwen: Model) -> None:
     """A template that puts two things that were said side by side."""
-    text = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | tojson if tools }}"
-    chat = ChatTokenizer(qwen, None, ChatTemplate(text))
+    text = (
+        "{# <|im_start|> #}{% for m in messages %}{{ m.content }}{% for call in m.tool_calls or () %}"
+        "<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}{% endfor %}{{ tools | tojson if tools }}"
+    )
+    chat = ChatTokenizer(qwen, text)
     split = (Message("user", "<|im_"), Message("assistant", "start|>", tool_calls=(ToolCall("0", "f", "{}"),)))
     assert [token for token in chat.ids(Prompt(split)) if qwen.vocabulary.control(token)] == []
 
@@ -106,7 +105,7 @@ def test_what_is_said_may_not_complete_a_control_token(qwen: Model) -> None:
 def test_a_template_that_tells_of_no_tools_is_known(qwen: Model, smol: Model) -> None:
     tools = Tools((function("f", ""),))
     with pytest.raises(CapabilityError, match="chat template"):
-        chat_of(smol).ids(Prompt((Message("user", "hi"),), tools=tools))
+        ChatTokenizer(smol).ids(Prompt((Message("user", "hi"),), tools=tools))
     plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     ignored = plain + "{# tools #}"
     otherwise = plain + "{% for t in tools %}{{ t.function.name }}{% endfor %}"  # calls of another family
@@ -114,7 +113,7 @@ def test_a_template_that_tells_of_no_tools_is_known(qwen: Model, smol: Model) ->
     escaping = plain + "{{ tools.__class__.__mro__ }}"
     refusing = plain + "{% if tools %}{{ raise_exception('no tools') }}{% endif %}"
     for text in (plain, ignored, otherwise, broken, escaping, refusing):
-        assert template_for_tools(text, qwen.vocabulary) is None
+        assert template_for_tools(text) is None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ def test_a_template_that_does_not_parse_is_named() -> None:
 
 def test_arguments_that_are_no_json_are_told_as_they_are(qwen: Model) -> None:
     call = ToolCall("0", "f", f'{{"half": "{word()}')
-    ids = chat_of(qwen).ids(Prompt((Message("user", "?"), Message("assistant", "", tool_calls=(call,)))))
+    ids = ChatTokenizer(qwen).ids(Prompt((Message("user", "?"), Message("assistant", "", tool_calls=(call,)))))
     text = b"".join(qwen.vocabulary.piece(token) for token in ids).decode()
     assert json.dumps(call.arguments, ensure_ascii=False) in text
 
@@ -143,4 +142,4 @@ def test_tools_nested_too_deeply_are_refused(qwen: Model) -> None:
         deep = {"a": deep}
     tools = Tools(({"type": "function", "function": {"name": "f", "parameters": deep}},))
     with pytest.raises(UsageError, match="deeply"):
-        chat_of(qwen).ids(Prompt((Message("user", "hi"),), tools=tools))
+        ChatTokenizer(qwen).ids(Prompt((Message("user", "hi"),), tools=tools))

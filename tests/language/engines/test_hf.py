@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import random
 import shutil
 import threading
@@ -19,10 +21,18 @@ from tiny_hf import TEMPLATE, build
 
 import fathom
 from fathom.budget import Budget
-from fathom.errors import DownloadError, EngineError, LimitError, ModelFileError, PromptTooLong, UsageError
+from fathom.errors import (
+    CapabilityError,
+    DownloadError,
+    EngineError,
+    LimitError,
+    ModelFileError,
+    PromptTooLong,
+    UsageError,
+)
 from fathom.language.draft_control import DraftControl, Shape
 from fathom.language.drafting import Lookahead, Lookup, Ngrams
-from fathom.language.engines.base import Finish, Prompt, Request, Sampling, Span
+from fathom.language.engines.base import EngineCapability, Finish, Prompt, Request, Sampling, Span
 from fathom.language.engines.hf import HFEngine
 from fathom.language.engines.hf_batch import HFBatch, HFChoice
 from fathom.language.engines.hf_cache import PrefixCache
@@ -31,7 +41,7 @@ from fathom.language.engines.hf_sampling import draw
 from fathom.language.engines.threaded import ThreadedChoice
 from fathom.language.speculative import draw as draw_by_law
 from fathom.language.speculative import laws
-from fathom.records import Message
+from fathom.records import Message, Tools
 
 pytestmark = pytest.mark.slow
 
@@ -354,6 +364,34 @@ async def test_a_draft_model_changes_no_greedy_token(width: int, path: str, blur
     assert sum(t.rejected_draft_tokens for t in fast) > 0
     await plain.aclose()
     await quick.aclose()
+
+
+HERMES = (
+    "{% if tools %}<|start|>system\n{{ tools | tojson }}<|end|>\n{% endif %}"
+    "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}"
+    "{% for call in m.tool_calls or () %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}"
+    "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+async def test_a_model_is_told_of_tools_by_its_template(path: str) -> None:
+    engine, plain = HFEngine(path, template=HERMES), HFEngine(path)
+    name = f"f{random.randrange(10**6)}"
+    tools = Tools(({"type": "function", "function": {"name": name, "description": "<|end|>"}},))
+    asked = Prompt((Message("user", "What is six times seven?"),), tools=tools)
+    words = HFModel(path).vocabulary
+    text = b"".join(map(words.piece, engine.ids(asked))).decode()
+    assert json.dumps(tools.functions[0]) in text
+    assert engine.ids(asked).count(words.tokenize("<|end|>", special=True)[0]) == 2
+    (told,) = await hear(engine, Request(asked, max_tokens=5))
+    assert told.tokens > 0
+    assert EngineCapability.TOOLS in engine.traits.capabilities - plain.traits.capabilities
+    with pytest.raises(UsageError, match="tool_choice"):
+        engine.generate(Request(dataclasses.replace(asked, tools=dataclasses.replace(tools, choice="required"))))
+    with pytest.raises(CapabilityError, match="chat template"):
+        await hear(plain, Request(asked))
+    await engine.aclose()
+    await plain.aclose()
 
 
 async def test_a_seed_may_be_negative(path: str) -> None:

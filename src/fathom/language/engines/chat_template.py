@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from fathom.errors import EngineError, MissingDependency, UsageError
-from fathom.language.engines.llama_vocabulary import Vocabulary
 from fathom.language.engines.tool_calls import CallReader
 from fathom.records import Message, ToolCall
 
@@ -71,13 +70,12 @@ class ChatTemplate:
         return name in told and value not in text and any(json.loads(each) == {"a": value} for each in said)
 
 
-def template_for_tools(text: str, vocabulary: Vocabulary) -> ChatTemplate | None:
-    """The template of a model, where it tells of tools; None where it does not, or cannot be run."""
+def template_for_tools(text: str, **tokens: str) -> ChatTemplate | None:
+    """A template that tells of tools; None for one that does not, or cannot be run."""
     if "tools" not in text:
         return None
-    begin = "".join(vocabulary.control(token) or "" for token in vocabulary.bos)
     try:
-        found = ChatTemplate(text, bos_token=begin, eos_token=vocabulary.control(vocabulary.end_of_turn) or "")
+        found = ChatTemplate(text, **tokens)
     except EngineError:
         return None
     return found if found.tells_of_tools else None

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from fathom.errors import CapabilityError, EngineError, UsageError
 from fathom.language.engines.base import Prompt
-from fathom.language.engines.chat_template import ChatTemplate, turns
+from fathom.language.engines.chat_template import template_for_tools, turns
 
 __all__ = ["ChatTokenizer", "Tokens"]
 
@@ -53,6 +53,10 @@ class Templated(Protocol):
     @property
     def template(self) -> str | None: ...
 
+    @property
+    def named_tokens(self) -> Mapping[str, str]:
+        """The control tokens that a template calls by name: ``bos_token`` and others."""
+
     def render(self, template: str, messages: Sequence[tuple[str, str]]) -> str:
         """The chat, as roles and contents, as text up to where the assistant begins. Raises EngineError."""
 
@@ -62,17 +66,22 @@ class ChatTokenizer:
 
     No default system prompt is added: Qwen's template, for one, would put *You are Qwen …* where the caller gave
     none. What the model is told is what the prompt says. ``template`` is the name of a template that llama.cpp brings
-    (``chatml``) or the text of one; None takes that of the file. ``whole`` renders chats with tools, where the model is
-    made for them, with all that its makers wanted added. Raises EngineError where there is no template.
+    (``chatml``) or the text of one; None takes that of the file. Chats with tools alone have what the model's makers
+    wanted added. Raises EngineError where there is no template.
     """
 
-    def __init__(self, model: Templated, template: str | None = None, whole: ChatTemplate | None = None) -> None:
+    def __init__(self, model: Templated, template: str | None = None) -> None:
         self._model = model
         self._template = template or model.template or "chatml"
         self._marks = Marks(model.vocabulary)
         self._frame = functools.lru_cache(maxsize=64)(self._framed)
         self._frame(("user",))  # a template that cannot be used is refused at once
-        self._whole = whole
+        self._whole = template_for_tools(self._template, **model.named_tokens)
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the model can be told of tools."""
+        return self._whole is not None
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The prompt up to where the assistant goes on: its messages, the opening of its turn, and the given prefix.
@@ -96,8 +105,8 @@ class ChatTokenizer:
         """A chat with tools, and what its placeholders stand for."""
         if self._whole is None:
             raise CapabilityError(
-                "this engine can tell this model of no tools; take a GGUF file whose chat template knows them, of "
-                "Qwen's or Hermes' families, or an openai: model"
+                "the chat template of this model knows no tools, or has them called in a way that is not read here; "
+                "take a model of Qwen's or Hermes' families, or an openai: model"
             )
         said: list[str] = []
         tools = () if prompt.tools is None else prompt.tools.functions

@@ -25,6 +25,7 @@ from fathom.language.engines.hf_worker import HFWorker
 from fathom.language.engines.in_process import CONTEXT, WIDTH, InProcessEngine, at_least
 from fathom.language.engines.pace import Measurement, measure
 from fathom.language.engines.threaded import ThreadedChoice, ThreadedGeneration
+from fathom.language.engines.tool_calls import required
 
 __all__ = ["HFEngine"]
 
@@ -94,7 +95,7 @@ class HFEngine(InProcessEngine):
         traits = EngineTraits(
             model=name.rstrip("/").rpartition("/")[2] or name,
             context_length=length,
-            capabilities=_CAPABILITIES,
+            capabilities=_CAPABILITIES | ({EngineCapability.TOOLS} if chat.knows_tools else set()),
             max_width=max_width,
             room=4 if self._model.device == "cpu" else 16,
             parameters=self._model.n_parameters,
@@ -112,6 +113,8 @@ class HFEngine(InProcessEngine):
             raise UsageError("this engine takes no logit_bias; use an embedded model or a server")
         if sampling.presence_penalty or sampling.frequency_penalty:
             raise UsageError("this engine has no penalties of presence and frequency; leave them out")
+        if required(request.prompt.tools):
+            raise UsageError("this engine cannot hold its output to a call; leave tool_choice at auto")
         return super().generate(request)
 
     async def start(self, generation: ThreadedGeneration, request: Request) -> list[HFChoice]:

@@ -124,6 +124,8 @@ class HFModel:
         self._describe(config)
         self._tokenizer = tokenizer
         self.template: str | None = tokenizer.chat_template or _PLAIN_CHAT
+        named = tokenizer.special_tokens_map.items()
+        self.named_tokens = {name: str(token) for name, token in named if not isinstance(token, list)}
         ends = self.model.generation_config.eos_token_id
         ids = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
         bare = tokenizer.chat_template is None and bool(tokenizer("")["input_ids"])

@@ -25,7 +25,6 @@ from fathom.language.draft_control import DraftControl, Shape
 from fathom.language.drafting import DRAFTS, Drafter, Lookup, Questions
 from fathom.language.engines import llama_c
 from fathom.language.engines.base import EngineCapability, EngineTraits, Prompt, Request, Sampling, Span
-from fathom.language.engines.chat_template import template_for_tools
 from fathom.language.engines.chat_tokens import ChatTokenizer
 from fathom.language.engines.in_process import CONTEXT, WIDTH, InProcessEngine, at_least
 from fathom.language.engines.llama_choice import LlamaChoice, Reading
@@ -113,8 +112,7 @@ class LlamaEngine(InProcessEngine):
             undo.callback(self._model.free)
             if not self._model.causal:
                 raise llama_c.Unsupported(f"{path} is not a plain decoder")
-            tools = template_for_tools(template or self._model.template or "", self._model.vocabulary)
-            chat = ChatTokenizer(self._model, template, tools)
+            chat = ChatTokenizer(self._model, template)
             made = Context(library, self._model, cells=context, width=max_width, batch=_BATCH, threads=count)
             undo.callback(made.free)
             length = min(self._model.training_context or context, context)
@@ -142,7 +140,7 @@ class LlamaEngine(InProcessEngine):
         traits = EngineTraits(
             model=path.stem,  # which says the quantisation, too
             context_length=length,
-            capabilities=_CAPABILITIES if tools is None else _CAPABILITIES | {EngineCapability.TOOLS},
+            capabilities=_CAPABILITIES | ({EngineCapability.TOOLS} if chat.knows_tools else set()),
             max_width=max_width,
             room=4,
             parameters=self._model.n_parameters,

@@ -41,9 +41,13 @@ def check_alike(library: Library, target: Path, draft: Path) -> None:
 
 
 def open_draft(library: Library, path: Path, beside: Context, *, cells: int, threads: int) -> DraftModel:
-    """The model of a file, to draft for the one whose context is ``beside``. Raises ModelFileError, EngineError."""
+    """The model of a file, to draft for the one whose context is ``beside``. Raises ModelFileError, EngineError,
+    and UsageError for one that cannot.
+    """
     model = Model(library, path)
     try:
+        if not model.causal:
+            raise UsageError(f"{path.name} cannot draft: it is not a plain decoder")
         return DraftModel(library, model, beside, cells=cells, threads=threads)
     except BaseException:
         model.free()
@@ -70,12 +74,12 @@ class DraftModel:
     def _common(self, text: Sequence[int]) -> int:
         return min(common_prefix(self._held, text), len(text) - 1)
 
-    def read(self, text: Sequence[int], most: int = _PIECE) -> NDArray[np.float32] | None:
-        """Read a text on, by at most so many tokens: the logits after these, shape (vocabulary,), a view; None where
-        it was interrupted, or the text is longer than the cache.
+    def read(self, text: Sequence[int]) -> NDArray[np.float32] | None:
+        """Read a piece of a text: the logits after it, shape (vocabulary,), a view; None where it was interrupted, or
+        the text is longer than the cache.
         """
         begin = self._common(text)
-        piece = text[begin : begin + min(most, self.context.batch)]
+        piece = text[begin : begin + self.context.batch]
         if begin + len(piece) > self.context.cells:
             return None
         if begin < len(self._held):

@@ -43,6 +43,13 @@ class Model:
         self.template: str | None = template.decode(errors="replace") if template else None
 
     @property
+    def named_tokens(self) -> dict[str, str]:
+        """What chat templates call ``bos_token``, if it is to begin every text, and ``eos_token``."""
+        spell = self.vocabulary.control
+        begin = "".join(spell(token) or "" for token in self.vocabulary.bos)
+        return {"bos_token": begin, "eos_token": spell(self.vocabulary.end_of_turn) or ""}
+
+    @property
     def causal(self) -> bool:
         """Whether it is a plain decoder whose cache can be cut and shared at any position."""
         lib, handle = self._lib, self.handle
