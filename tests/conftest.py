@@ -1,4 +1,4 @@
-"""Puts ``tests/`` on the path, so that every test can use the servers and models that lie here."""
+"""Puts ``tests/`` on the path, so that every test can use the servers and models that lie here; no test is timed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 import fathom
 from fathom.language.model import LanguageModel
+
+settings.register_profile("fathom", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("fathom")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from fathom.answers.expressions import expression_key, looks_mathematical
 
 
 @given(st.integers(1, 30), st.integers(-30, 30), st.integers(-30, 30))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_an_expanded_product_has_the_key_of_the_product(a: int, b: int, c: int) -> None:
     product, expanded = f"({a}x + {b})(x + {c})", f"{a}x^2 + {a * c + b}x + {b * c}"
     assert expression_key(product.replace("+ -", "- ")) == expression_key(expanded.replace("+ -", "- ")) is not None
@@ -23,7 +23,7 @@ def test_an_expanded_product_has_the_key_of_the_product(a: int, b: int, c: int) 
 
 
 @given(st.integers(2, 400), st.integers(1, 20))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_root_has_one_key(n: int, k: int) -> None:
     assert expression_key(f"\\sqrt{{{n * k * k}}}") == expression_key(f"{k}\\sqrt{{{n}}}")
 

@@ -72,13 +72,12 @@ def _exact_mode(counts: list[int], unseen: bool) -> float:
 
 
 @given(small_counts, st.booleans())
-@settings(deadline=None)
 def test_the_dirichlet_rule_is_accurate(counts: list[int], unseen: bool) -> None:
     assert is_mode(counts, unseen) == pytest.approx(_exact_mode(counts, unseen), abs=1e-9)
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_dirichlet_rule_of_two_is_the_beta_rule(first: int, second: int) -> None:
     assert is_mode([first, second], unseen=False) == pytest.approx(beats_runner_up([first, second]), abs=1e-9)
 
@@ -99,7 +98,7 @@ def _urn(counts: tuple[int, ...], remaining: int) -> tuple[Fraction, tuple[Fract
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=3), st.integers(1, 6), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_chance_of_losing_is_exact_or_bounds_from_above(counts: list[int], remaining: int, unseen: bool) -> None:
     votes = (*sorted(counts, reverse=True), *((0,) if unseen else ()))
     lost, each = _urn(votes, remaining)
@@ -111,7 +110,6 @@ def test_the_chance_of_losing_is_exact_or_bounds_from_above(counts: list[int], r
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=5), st.integers(0, 30))
-@settings(deadline=None)
 def test_rules_agree_where_the_vote_is_over(counts: list[int], remaining: int) -> None:
     assert 0 <= chance_of_losing(counts, remaining) <= 1
     assert 0 <= is_mode(counts) <= beats_runner_up(counts) + 1e-9

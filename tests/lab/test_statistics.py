@@ -58,7 +58,7 @@ def by_enumeration(counts: list[int], right: list[bool], blank: int) -> list[flo
     return shares
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=5), st.integers(0, 2))
 def test_majority_at_k_is_the_average_over_all_draws(answers: list[tuple[int, bool]], blank: int) -> None:
     counts, right = [c for c, _ in answers], [r for _, r in answers]

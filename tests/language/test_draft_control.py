@@ -69,7 +69,7 @@ def test_it_finds_most_of_the_gain_where_there_is_one(name: str) -> None:
     assert ours < 0.9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.floats(0.0, 1.5),
     st.floats(0.0, 0.99),
@@ -84,7 +84,7 @@ def test_on_any_machine_with_any_drafts(each: float, chance: float, width: int, 
     assert simulated.run(scene, control, 1500, seed).ratio <= 1.03
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.floats(0.0, 1.0),
     st.floats(0.0, 0.99),

@@ -39,7 +39,7 @@ def test_a_server_without_ranges_is_asked_for_the_whole_again(hub: Hub, cache: P
     assert obtain(entry_for(content, hub=True)).read_bytes() == content
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.integers(0, SIZE + 10), right=st.booleans())
 def test_whatever_an_earlier_call_left_the_result_is_the_file(
     kept: int, right: bool, hub: Hub, cache: Path, content: bytes

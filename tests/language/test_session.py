@@ -192,6 +192,15 @@ async def test_a_deadline_that_leaves_no_time_to_reason_gets_the_bare_answer() -
     assert "sample" not in result.receipt.spent.tokens_by_role
 
 
+@pytest.mark.parametrize("deadline", [0.3, 0.6, 1.2])
+async def test_of_a_server_that_nothing_is_known_of_a_first_question_is_answered_in_time(deadline: float) -> None:
+    latency = Latency(first=random.uniform(0.02, 0.05), token=random.uniform(0.008, 0.016))
+    engine = ScriptedEngine(lambda prompt, rng: "7}" if prompt.prefix_text else " so" * 500, latency=latency, room=4)
+    result = await fathom.asolve(LanguageModel(engine), "?", within=deadline)
+    assert result.answer == "7"
+    assert {"sample", "conclude"} <= result.receipt.spent.tokens_by_role.keys()
+
+
 async def test_an_unknown_answer_form_says_which_there_are() -> None:
     with pytest.raises(UsageError, match="short"):
         LanguageModel(ScriptedEngine({"1": 1}), form="poem")

@@ -161,7 +161,7 @@ async def test_the_same_seed_gives_the_same_run(scripted: Make) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 12), st.sampled_from([None, 3, 9]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_saved_in_the_middle_and_resumed_it_gives_the_same_end(seed: int, after: int, width: int | None) -> None:
     def answer(id: int) -> str:
         return random.Random(seed * 1000 + id).choice("aab")
@@ -179,7 +179,7 @@ def test_saved_in_the_middle_and_resumed_it_gives_the_same_end(seed: int, after:
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=16, max_size=16))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_never_starts_more_than_it_may_and_answers_as_its_votes_say(answers: list[str]) -> None:
     core = Auto().begin(Terms(width=9))
     asked = play(core, lambda id: answers[id])

@@ -50,7 +50,7 @@ limits = st.fixed_dictionaries(
 
 
 @given(limits, st.sampled_from(["vote", "verified", "graded"]), st.sampled_from([None, 1, 3, 16]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_plan_stays_within_all_limits(limits: dict[str, float], selection: Any, room: int | None) -> None:
     found = plan(candidate(), limits, selection=selection, room=room)
     if found.fits:
@@ -63,7 +63,7 @@ def test_a_plan_stays_within_all_limits(limits: dict[str, float], selection: Any
 
 
 @given(limits, st.sampled_from(["seconds", "tokens", "width", "depth", "memory_bytes", "calls", "cost"]), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_more_budget_never_plans_for_less(limits: dict[str, float], name: str, data: st.DataObject) -> None:
     before = plan(candidate(), limits)
     if name in limits:
@@ -148,7 +148,7 @@ def test_a_measured_strategy_is_taken_where_it_is_better() -> None:
 
 
 @given(st.floats(0.1, 100), st.integers(0, 50))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_most_that_fits_fits_and_one_more_does_not(seconds: float, most: int) -> None:
     one, limits = candidate(), {"seconds": seconds}
     width, wave = most_within(one, limits, 48, most=most)

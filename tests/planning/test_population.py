@@ -87,7 +87,7 @@ def test_stopping_by_expected_gain_costs_less_than_half_and_hardly_any_accuracy(
 
 
 @given(populations(), st.integers(1, 12), st.integers(0, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_probabilities_stay_probabilities(population: Population, width: int, more: int) -> None:
     assert 0 <= population.accuracy(width) <= population.coverage(width) + 1e-9 <= 1 + 1e-9
     assert population.coverage(width) <= population.coverage(width + more) + 1e-12

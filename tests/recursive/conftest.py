@@ -10,7 +10,7 @@ from fathom.recursive.tasks.queens import Queens
 
 torch.set_num_threads(1)
 # The first example pays for what torch sets up on its first use.
-hypothesis.settings.register_profile("torch", deadline=None)
+hypothesis.settings.register_profile("torch")
 hypothesis.settings.load_profile("torch")
 
 

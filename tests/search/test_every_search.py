@@ -75,7 +75,7 @@ def value(text: str) -> float:
 
 @pytest.mark.parametrize("spec", [*JUDGED, "best-of-n(width=4) | refine(rounds=2)", "vote(width=4) | mcts(width=4)"])
 @given(seed=st.integers(0, 10**6), shuffle=st.integers())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_perfect_judge_finds_the_best_answer_that_was_drawn(spec: str, seed: int, shuffle: int) -> None:
     world = World(value, seed=seed, letters="ab", odds=(1, 2), shuffle=random.Random(shuffle))
     core = world.run(begun(spec, seed))
@@ -95,7 +95,7 @@ def test_a_constant_judge_does_no_worse_than_chance(spec: str) -> None:
 
 @every
 @given(seed=st.integers(0, 10**6), after=st.integers(0, 16), room=st.integers(1, 5))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_saved_in_the_middle_and_resumed_it_gives_the_same_end(spec: str, seed: int, after: int, room: int) -> None:
     """What is saved holds nothing of the reasoner, or it could not be pickled."""
     world, core = World(value, seed=seed), begun(spec, seed)

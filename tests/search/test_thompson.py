@@ -94,7 +94,7 @@ def any_of(family: Family) -> st.SearchStrategy[tuple[Family, list[Parameters]]]
 
 
 @given(any_of(Beta()) | any_of(Student()), st.integers())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_posteriors_give_a_choice_and_the_same_seed_the_same_ones_also_when_resumed(
     said: tuple[Family, list[Parameters]], seed: int
 ) -> None:

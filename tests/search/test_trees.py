@@ -55,7 +55,7 @@ def tree(world: World, core: Search) -> dict[int, tuple[int | None, str]]:
 
 @pytest.mark.parametrize("kind", ["beam", "dvts", "rebase"])
 @given(seed=seeds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_perfect_judge_finds_the_best_leaf_that_was_in_reach(kind: str, seed: int) -> None:
     """Whatever the best that was drawn, a perfect judge never leaves it, up to the best leaf that was drawn at all."""
     world = World(value, seed=seed, letters="ab", odds=(1, 1))
@@ -72,7 +72,7 @@ def test_a_perfect_judge_finds_the_best_leaf_that_was_in_reach(kind: str, seed: 
 
 @every
 @given(seed=seeds, room=st.integers(1, 20), shuffle=seeds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_tree_depends_on_the_seed_alone_and_keeps_the_rules(kind: str, seed: int, room: int, shuffle: int) -> None:
     plain, other = World(hashed, seed=seed), World(hashed, seed=seed, shuffle=random.Random(shuffle))
     one, two = plain.run(begin(kind, seed)), begin(kind, seed)
@@ -102,7 +102,7 @@ def test_a_step_is_judged_in_one_batch_and_each_text_of_it_once(kind: str) -> No
 
 @every
 @given(seed=seeds, after=st.integers(1, 25))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_wound_down_anywhere_every_open_line_is_concluded_and_none_grows(kind: str, seed: int, after: int) -> None:
     world, core = World(hashed, seed=seed, depth=6), begin(kind, seed)
     for _ in range(after):

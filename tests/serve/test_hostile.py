@@ -63,7 +63,7 @@ JSON = st.recursive(
 )
 FIELDS = ("n", "stop", "seed", "temperature", "logprobs", "stream", "fathom", "messages", "reasoning_effort")
 FIELDS += ("tools", "tool_choice", "parallel_tool_calls", "top_logprobs", "logit_bias", "response_format")
-bounded = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+bounded = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @bounded

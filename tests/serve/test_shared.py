@@ -18,7 +18,7 @@ def buckets(directory: Path, workers: int, per_minute: float) -> list[LeasedBuck
     return [LeasedBucket(Allowances(share), "alice tokens", per_minute) for _ in range(workers)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 90)), min_size=200, max_size=200))
 def test_together_they_spend_a_minutes_worth_and_what_was_under_way(
     tmp_path_factory: pytest.TempPathFactory, visits: Sequence[tuple[int, int]]

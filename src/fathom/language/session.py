@@ -226,6 +226,7 @@ class LanguageSession:
         watches = [Watch(floor) for _ in choices] if floor is not None else None
         parameters = self.traits.parameters
         since: dict[int, float] = {}  # when a choice last advanced
+        began = time.monotonic()
         generation = self.engine.generate(request)
         async with generation:
             running = self._running[generation] = dict(enumerate(ids[: request.n]))
@@ -234,7 +235,8 @@ class LanguageSession:
                     choice = choices[piece.index]
                     choice.add(piece)
                     self.timing.unread = 0
-                    self._time(piece, since)
+                    if piece.tokens and (self.timing.pace is not None or request.stream):
+                        self._time(piece, since, began)
                     charge(leases[piece.index], role, piece, seen=choice.tokens, parameters=parameters)
                     if piece.finish is not None:
                         running.pop(piece.index, None)
@@ -248,13 +250,14 @@ class LanguageSession:
             finally:
                 del self._running[generation]
 
-    def _time(self, piece: Piece, since: dict[int, float]) -> None:
-        """Learn from a piece how long steps take now, where they were measured before."""
-        if self.timing.pace is None or piece.tokens == 0:
-            return
-        now = time.monotonic()
-        if piece.index in since and piece.tokens == 1:
-            self.timing.stepped(sum(map(len, self._running.values())), now - since[piece.index])
+    def _time(self, piece: Piece, since: dict[int, float], began: float) -> None:
+        """Learn from a piece how long steps take now where they were measured before, and where not, how long tokens
+        do."""
+        now, before = time.monotonic(), since.get(piece.index)
+        if self.timing.pace is None:
+            self.timing.heard(piece.tokens, now - (before or began), first=before is None)
+        elif before is not None and piece.tokens == 1:
+            self.timing.stepped(sum(map(len, self._running.values())), now - before)
         since[piece.index] = now
 
     async def _read(self, text: str, calls: Sequence[ToolCall] = ()) -> tuple[str | None, str, bool]:

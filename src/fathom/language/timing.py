@@ -6,7 +6,7 @@ Where the engine's pace was measured, times are computed from it; where it is a 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fathom.budget import Meter
 from fathom.costs import DIFFER, SPREAD, Costs
@@ -25,19 +25,39 @@ LEAST_DRAG, MOST_DRAG = 0.7, 5.0  # beyond these a step's time says more of what
 
 
 @dataclass
+class Usual:
+    """A running mean and the mean distance from it. The first value is a guess, which counts for one observation."""
+
+    mean: float
+    spread: float = 0.0
+    seen: int = 0
+
+    def saw(self, value: float) -> None:
+        self.seen += 1
+        weight = _weight(self.seen)
+        self.spread += weight * (abs(value - self.mean) - self.spread)
+        self.mean += weight * (value - self.mean)
+
+    @property
+    def high(self) -> float:
+        """What most observations are below."""
+        return self.mean + 2 * self.spread
+
+
+@dataclass
 class Habits:
     """What was learned of a model while using it, shared by its sessions: running means, first values as priors."""
 
     depth: float = 48.0  # tokens of a finished chain of thought
-    conclusion: float = 6.0  # tokens of a conclusion
-    spread: float = 1.5  # by which conclusions differ from that, on average
+    conclusion: Usual = field(default_factory=lambda: Usual(6.0, 1.5))  # its tokens
     drag: float = 1.0  # how much slower steps are now than when the pace was measured
-    call_seconds: float = 0.05  # of a conclusion, where no pace is known
+    call_seconds: Usual = field(default_factory=lambda: Usual(0.05))  # of a conclusion by a server
+    first_seconds: Usual = field(default_factory=lambda: Usual(0.05))  # until a server's first token
+    token_seconds: Usual = field(default_factory=lambda: Usual(0.0))  # of each that follows
     questions: int = 0  # on which a chain came to its own end
     log_depth: float = math.log(48.0) - (SPREAD**2 + DIFFER**2) / 2  # the mean logarithm of their length
     within: float = SPREAD**2  # the variance of that on one question
     apart: float = SPREAD**2 + DIFFER**2  # and over all questions
-    conclusions: int = 0
     steps: float = 0.0  # that were timed
 
     @property
@@ -83,11 +103,18 @@ class Timing:
 
     def concluded(self, tokens: int, seconds: float) -> None:
         """A conclusion took so many tokens and so long."""
-        self.habits.conclusions += 1
-        weight = _weight(self.habits.conclusions)
-        self.habits.spread += weight * (abs(tokens - self.habits.conclusion) - self.habits.spread)
-        self.habits.conclusion += weight * (tokens - self.habits.conclusion)
-        self.habits.call_seconds += weight * (seconds - self.habits.call_seconds)
+        self.habits.conclusion.saw(tokens)
+        self.habits.call_seconds.saw(seconds)
+
+    def heard(self, tokens: int, seconds: float, first: bool) -> None:
+        """A server has sent so many more tokens of a choice after so long, the ``first`` of it or later ones.
+
+        That is what the time of a conclusion is told by until there was one.
+        """
+        if first:
+            self.habits.first_seconds.saw(seconds)
+        else:
+            self.habits.token_seconds.saw(seconds / tokens)
 
     def stepped(self, width: int, seconds: float) -> None:
         """A step of so many choices took so long: the machine may be busier than when it was measured.
@@ -145,7 +172,7 @@ class Timing:
             spread=math.sqrt(self.habits.within),
             differ=math.sqrt(max(0.0, self.habits.apart - self.habits.within)),
             most_depth=DEFAULT_DEPTH,
-            answer_units=self.habits.conclusion if self.form.tokens else 0.0,
+            answer_units=self.habits.conclusion.mean if self.form.tokens else 0.0,
             answer_read=len(self.form.cue) / 3 * pace.read_seconds if pace else 0.0,
             answer_tokens=self.form.tokens,
             prompt_tokens=prompt_tokens,
@@ -161,11 +188,15 @@ class Timing:
         """What concluding so many trajectories takes, and reading the prompt where that has not begun."""
         if self.form.tokens == 0:
             return Reserve(0.0, 0)
+        habits = self.habits
         if self.pace is None:
-            return Reserve(self.habits.call_seconds, self.form.tokens)
-        habits, step = self.habits, self.step(self.pace, width)
+            seconds = habits.first_seconds.high + habits.conclusion.high * habits.token_seconds.mean
+            if habits.call_seconds.seen:
+                seconds = habits.call_seconds.high
+            return Reserve(seconds, self.form.tokens)
+        step = self.step(self.pace, width)
         read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds * habits.drag
-        steps = (habits.conclusion + 2 * habits.spread) * step
+        steps = habits.conclusion.high * step
         return Reserve(SLACK * (read + steps) + step, self.form.tokens)  # a step may be under way
 
 

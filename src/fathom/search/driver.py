@@ -145,7 +145,11 @@ class Driver:
             await asyncio.wait(self._tasks, timeout=max(MARGIN / 4, at_most))
 
     async def _next_event(self, until_hold: bool) -> None:
-        """Wait for an event, or for the moment at which the clock alone changes what is to be done."""
+        """Wait for an event, or for the moment at which the clock alone changes what is to be done.
+
+        How early that is may be learned on the way, from what streams in of samples that have not ended: so half of the
+        time until then is waited for at a time.
+        """
         if self._events:
             return
         self._wake.clear()
@@ -153,9 +157,11 @@ class Driver:
         if math.isinf(left):
             await self._wake.wait()
             return
-        hold = self._hold() if until_hold else 0.0
+        left -= self._margin
+        if until_hold and (before_hold := left - self._hold()) > 0:
+            left = max(before_hold / 2, min(before_hold, MARGIN))
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, left - hold - self._margin)):
+            async with asyncio.timeout(max(0.0, left)):
                 await self._wake.wait()
 
     def _tell(self) -> None:

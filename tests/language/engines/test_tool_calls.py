@@ -7,7 +7,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fathom.language.choice import Choice
@@ -43,7 +43,6 @@ def tagged(name: str, arguments: object, *, ascii: bool = True) -> str:
     return f"<tool_call>\n{said}\n</tool_call>"
 
 
-@settings(deadline=None)
 @given(CALLS, st.booleans(), st.lists(st.integers(0, 10**6), max_size=40), st.sampled_from(["", "Let me look.", "<"]))
 def test_calls_are_found_however_they_are_cut(
     calls: list[tuple[str, dict[str, object]]], ascii: bool, cuts: list[int], before: str
@@ -54,7 +53,6 @@ def test_calls_are_found_however_they_are_cut(
     assert [(name, json.loads(said)) for name, said in found] == calls
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='<tool_call>{}"\\name: add/`js\nhik', max_size=80), st.lists(st.integers(0, 99), max_size=30))
 def test_nothing_is_lost_of_what_is_no_call(text: str, cuts: list[int]) -> None:
     shown, found = read(text, cuts)
@@ -62,7 +60,6 @@ def test_nothing_is_lost_of_what_is_no_call(text: str, cuts: list[int]) -> None:
     assert found or shown == text
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
