@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hypothesis
 import pytest
 import torch
 from small_models import tiny
@@ -9,9 +8,6 @@ from fathom.recursive.model import RecursiveModel
 from fathom.recursive.tasks.queens import Queens
 
 torch.set_num_threads(1)
-# The first example pays for what torch sets up on its first use.
-hypothesis.settings.register_profile("torch")
-hypothesis.settings.load_profile("torch")
 
 
 @pytest.fixture(scope="session")
