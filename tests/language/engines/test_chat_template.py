@@ -112,7 +112,11 @@ def test_a_template_that_tells_of_no_tools_is_known(qwen: Model, smol: Model) ->
     broken = plain + "{% if tools %}"
     escaping = plain + "{{ tools.__class__.__mro__ }}"
     refusing = plain + "{% if tools %}{{ raise_exception('no tools') }}{% endif %}"
-    for text in (plain, ignored, otherwise, broken, escaping, refusing):
+    said = '{"name": "{{ c.function.name }}", "arguments": "{{ c.function.arguments }}"}'  # which is no JSON
+    calls = "{% for c in m.tool_calls or () %}<tool_call>" + said + "</tool_call>{% endfor %}"
+    spelled = "{% for m in messages %}" + calls + "{% endfor %}{{ tools | tojson }}"
+    endless = "{% macro f() %}{{ f() }}{% endmacro %}{{ tools }}{{ f() }}"
+    for text in (plain, ignored, otherwise, broken, escaping, refusing, spelled, endless):
         assert template_for_tools(text) is None
 
 

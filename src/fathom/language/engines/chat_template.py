@@ -32,7 +32,6 @@ class ChatTemplate:
         except ImportError as error:
             raise MissingDependency("jinja2", "local", "a chat with tools") from error
         self._tokens = tokens
-        self._broken: tuple[type[Exception], ...] = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError)
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
@@ -49,7 +48,7 @@ class ChatTemplate:
             return self._template.render(
                 messages=turns, tools=tools or None, add_generation_prompt=True, **self._tokens
             )
-        except self._broken as error:
+        except Exception as error:  # whatever a template of unknown origin raises
             roles = ", ".join(turn["role"] for turn in turns)
             raise UsageError(f"the model's chat template refuses turns of {roles}: {error}") from error
 
@@ -66,8 +65,8 @@ class ChatTemplate:
         except UsageError:
             return False
         text, calls = CallReader().feed(called, last=True)
-        said = (part.arguments for part in calls if part.name == name)
-        return name in told and value not in text and any(json.loads(each) == {"a": value} for each in said)
+        said = [part.arguments for part in calls if part.name == name]
+        return name in told and value not in text and json.dumps({"a": value}) in said
 
 
 def template_for_tools(text: str, **tokens: str) -> ChatTemplate | None:
