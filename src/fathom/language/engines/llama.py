@@ -188,8 +188,8 @@ class LlamaEngine(InProcessEngine):
 
     def _within_tools(self, request: Request) -> Request:
         """Where tools must not be called, the tag that opens a call is not drawn, if the model has a token for it."""
-        tag = self._model.vocabulary.tokenize(OPENING)
-        if not forbidden(request.prompt.tools) or len(tag) > 1:
+        tag = self._model.vocabulary.tokenize(OPENING) if forbidden(request.prompt.tools) else []
+        if len(tag) != 1:
             return request
         biases = {**request.sampling.logit_bias, tag[0]: -math.inf}
         return dataclasses.replace(request, sampling=dataclasses.replace(request.sampling, logit_bias=biases))
