@@ -34,7 +34,7 @@ from fathom.serve.wire import (
     Usage,
 )
 
-__all__ = ["answer", "complete", "finish_of", "usage_of"]
+__all__ = ["answer", "complete", "completed", "finish_of", "usage_of"]
 
 LOG = logging.getLogger("fathom.serve")
 
@@ -85,14 +85,18 @@ def _choice(ask: Ask, index: int, choice: Choice) -> ReplyChoice:
 
 async def _think(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
     run = await thinking.prepare(ask, meter)
-    result = await thinking.think(run, gateway.config.limits.seconds)
+    return completed(ask, await thinking.think(run, gateway.config.limits.seconds))
+
+
+def completed(ask: Ask, result: Result) -> ChatCompletion:
+    """What a search came to, as a completion. Raises CapabilityError where log-probabilities did not come."""
     shown = thinking.ranked(result, ask.n)
     choices = [_reply(ask, index, trajectory) for index, trajectory in enumerate(shown)]
     return _completion(ask, choices, thinking.usage_of(result, shown), thinking.report_of(result, ask))
 
 
 def _reply(ask: Ask, index: int, trajectory: Trajectory) -> ReplyChoice:
-    """A trajectory as the reply's choice. Raises CapabilityError where log-probabilities did not come."""
+    """A trajectory as the reply's choice."""
     calls = saying.calls(trajectory.tool_calls)
     content = visible(trajectory.text) or (None if calls else trajectory.answer or "")
     logprobs = None
@@ -155,10 +159,8 @@ async def _stream(
             usage = await _stream_plain(gateway, ask, meter, events, chunk)
         else:
             usage = await _stream_thinking(gateway, ask, meter, events, chunk)
-    except ConnectionResetError:
-        raise
     except Exception as error:
-        return await events.fail(refused(error, ask.served.masks))
+        return await events.fail(error, ask.served.masks)
     finally:
         if events.began is not None:
             gateway.metrics.first.labels(ask.served.id).observe(events.began - meter.started)
@@ -202,9 +204,8 @@ async def _stream_thinking(gateway: Gateway, ask: Ask, meter: Meter, events: Eve
             delta = Delta(role, reasoning_content=thinking.in_words(update))
             await events.send(chunk(delta, report=_standing(update)))
     assert result is not None, "the last update has the result"
-    shown = thinking.ranked(result, ask.n)
-    choices = [_reply(ask, index, trajectory) for index, trajectory in enumerate(shown)]
-    for choice in choices:
+    whole = completed(ask, result)
+    for choice in whole.choices:
         role = None if events.began is not None and choice.index == 0 else "assistant"
         calls = [
             ToolDelta(at, call.id, "function", {"name": call.function.name, "arguments": call.function.arguments})
@@ -212,10 +213,10 @@ async def _stream_thinking(gateway: Gateway, ask: Ask, meter: Meter, events: Eve
         ]
         delta = Delta(role, choice.message.content, tool_calls=calls or None)
         await events.send(chunk(delta, choice.index, logprobs=choice.logprobs))
-    for choice in choices:
-        last = thinking.report_of(result, ask) if choice.index == len(choices) - 1 else None
+    for choice in whole.choices:
+        last = whole.fathom if choice is whole.choices[-1] else None
         await events.send(chunk(Delta(), choice.index, choice.finish_reason, report=last))
-    return thinking.usage_of(result, shown)
+    return whole.usage
 
 
 def _standing(update: Update) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Mapping
@@ -10,9 +11,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fathom.serve.refusal import Refused
+from fathom.errors import FathomError
+from fathom.serve.refusal import Refused, refused
 
 __all__ = ["ARRIVED", "ID", "Events", "json_reply", "new_id", "now", "refusal_reply"]
+
+LOG = logging.getLogger("fathom.serve")
 
 ID = web.RequestKey("id", str)
 """Under which a request has its own name: in the header ``x-request-id``, and in the log."""
@@ -30,9 +34,9 @@ def json_reply(value: Any, headers: Mapping[str, str] | None = None, status: int
     return web.Response(body=_encode(value), status=status, headers=headers, content_type="application/json")
 
 
-def refusal_reply(refused: Refused, headers: Mapping[str, str] | None = None) -> web.Response:
+def refusal_reply(refused: Refused) -> web.Response:
     """An error in OpenAI's form."""
-    return json_reply(refused.body, {**refused.headers, **(headers or {})}, refused.status)
+    return json_reply(refused.body, refused.headers, refused.status)
 
 
 def new_id(prefix: str) -> str:
@@ -58,11 +62,19 @@ class Events:
         head = b"event: %b\ndata: " % name.encode() if name else b"data: "
         await self._write(head + _encode(event) + b"\n\n")
 
-    async def fail(self, refused: Refused) -> web.StreamResponse:
-        """Tell an error: as an event where the reply has begun, raised where it has not."""
+    async def fail(self, error: Exception, masks: Mapping[str, str], name: str = "") -> web.StreamResponse:
+        """Tell an error: as an event where the reply has begun, raised as a Refused where it has not.
+
+        Where events have names, ``name`` is that of an error's.
+        """
+        if isinstance(error, ConnectionResetError):
+            raise error  # the client has left
+        if not isinstance(error, FathomError):
+            LOG.exception("%s failed", self._request[ID])
+        told = refused(error, masks)
         if self.began is None:
-            raise refused
-        await self.send(refused.body)
+            raise told from error
+        await self.send({**msgspec.structs.asdict(told.body.error), "type": name} if name else told.body, name)
         return await self.end(b"")
 
     async def end(self, last: bytes = b"data: [DONE]\n\n") -> web.StreamResponse:

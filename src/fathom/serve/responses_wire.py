@@ -33,14 +33,16 @@ from fathom.serve.wire import (
 
 __all__ = ["InputItem", "ResponsesRequest", "renamed"]
 
-ItemKind = Literal["message", "function_call", "function_call_output"]
+ItemKind = Literal["message", "function_call", "function_call_output", "reasoning"]
 Content = str | list[dict[str, Any]]
 
 NEEDED: Mapping[ItemKind, tuple[str, ...]] = {
     "message": ("role", "content"),
     "function_call": ("call_id", "name", "arguments"),
     "function_call_output": ("call_id", "output"),
+    "reasoning": (),
 }
+REASONING = ("summary", "content", "encrypted_content")  # what thoughts that are sent back may have
 
 RENAMED: Mapping[str, str] = {
     "messages": "input",
@@ -53,7 +55,8 @@ RENAMED: Mapping[str, str] = {
 
 
 class InputItem(Extensible):
-    """One item. ``id`` and ``status`` are those of an earlier output that is sent back."""
+    """One item. ``id`` and ``status`` are those of an earlier output that is sent back; thoughts among these are left
+    out, as a chat's are."""
 
     type: ItemKind = "message"
     role: Literal["system", "developer", "user", "assistant"] | None = None
@@ -62,6 +65,8 @@ class InputItem(Extensible):
     name: Name | None = None
     arguments: str | None = None
     output: Content | None = None
+    summary: list[dict[str, Any]] | None = None
+    encrypted_content: str | None = None
     id: str | None = None
     status: str | None = None
 
@@ -179,7 +184,7 @@ def _turns(items: Sequence[InputItem]) -> list[ChatMessage]:
                 turns[-1].tool_calls = [*(turns[-1].tool_calls or ()), call]
             else:
                 turns.append(ChatMessage("assistant", tool_calls=[call]))
-        else:
+        elif item.type == "function_call_output":
             if call_id not in called:
                 said = f"input[{at}]: no earlier item is the call {call_id[:80]!r}"
                 raise Refused(400, said, code="invalid_value", param=f"input[{at}].call_id")
@@ -190,9 +195,10 @@ def _turns(items: Sequence[InputItem]) -> list[ChatMessage]:
 def _check(item: InputItem, at: int) -> None:
     """Raises Refused for an item without what its type needs, or with what it has not."""
     needed = NEEDED[item.type]
-    for name in ("role", "content", "call_id", "name", "arguments", "output"):
+    allowed = ("type", "id", "status", *needed, *(REASONING if item.type == "reasoning" else ()))
+    for name in item.__struct_fields__:
         there = getattr(item, name) is not None
-        if there != (name in needed):
+        if (there and name not in allowed) or (not there and name in needed):
             here = f"input[{at}].{name}"
             said, code = ("unknown", "unknown_parameter") if there else ("missing", "missing_parameter")
             raise Refused(400, f"{said} parameter: {here} (of a {item.type})", code=code, param=here)

@@ -26,7 +26,6 @@ from fathom.serve.asking import Ask, ask_of, options_of
 from fathom.serve.gateway import Gateway
 from fathom.serve.models import choose
 from fathom.serve.plain import Plain
-from fathom.serve.refusal import refused
 from fathom.serve.replies import Events
 from fathom.serve.wire import ChatRequest, Report
 
@@ -116,10 +115,8 @@ async def watch(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespons
     async with gateway.visit(client, ask, meter):
         try:
             await (_watch_plain if ask.strategy is None else _watch_search)(gateway, ask, meter, events)
-        except ConnectionResetError:
-            raise
         except Exception as error:
-            return await events.fail(refused(error, served.masks))
+            return await events.fail(error, served.masks)
     return await events.end(b"")
 
 
