@@ -201,6 +201,17 @@ async def test_of_a_server_that_nothing_is_known_of_a_first_question_is_answered
     assert {"sample", "conclude"} <= result.receipt.spent.tokens_by_role.keys()
 
 
+async def test_a_server_that_was_slow_to_begin_is_asked_for_the_bare_answer_where_there_is_no_time_for_more() -> None:
+    engine = ScriptedEngine({"8": 1}, latency=Latency(first=0.3, token=0.002))
+    model = LanguageModel(engine)
+    assert (await fathom.asolve(model, "?", strategy="vote(width=4)", within=8)).receipt.spent.width == 4
+    brief = await fathom.asolve(model, "?", strategy="vote(width=4)", within=0.7)
+    assert brief.answer == "8"
+    assert "sample" not in brief.receipt.spent.tokens_by_role
+    ample = await fathom.asolve(model, "?", strategy="vote(width=4)", within=8)
+    assert ample.receipt.spent.tokens_by_role["sample"] > 0
+
+
 async def test_an_unknown_answer_form_says_which_there_are() -> None:
     with pytest.raises(UsageError, match="short"):
         LanguageModel(ScriptedEngine({"1": 1}), form="poem")

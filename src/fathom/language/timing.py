@@ -105,6 +105,8 @@ class Timing:
         """A conclusion took so many tokens and so long."""
         self.habits.conclusion.saw(tokens)
         self.habits.call_seconds.saw(seconds)
+        if seconds < self.habits.first_seconds.mean:  # a server is faster again, which no streams would show
+            self.habits.first_seconds.saw(seconds)
 
     def heard(self, tokens: int, seconds: float, first: bool) -> None:
         """A server has sent so many more tokens of a choice after so long, the ``first`` of it or later ones.
@@ -154,9 +156,11 @@ class Timing:
 
     def depth(self, meter: Meter, width: int) -> float:
         """How deep so many trajectories can become before they have to be concluded; may be infinite."""
-        if self.pace is None:
-            return math.inf
-        return (meter.seconds_left - self.reserve(width).seconds) / self.step(self.pace, width)
+        left = meter.seconds_left - self.reserve(width).seconds
+        if self.pace is not None:
+            return left / self.step(self.pace, width)
+        first, token = self.habits.first_seconds, self.habits.token_seconds
+        return (left - first.high) / max(token.mean, 1e-6) if token.seen else math.inf
 
     def costs(self, prompt_tokens: int) -> Costs:
         """What is known of time, size and price, for plans."""
