@@ -143,10 +143,11 @@ class Timing:
         Once something has finished, none is started that has no prospect of getting half as far before the end.
         """
         most = self.traits.room or self.traits.max_width or UNLIMITED
-        left = meter.seconds_left
-        if self.pace is None or left == math.inf:
+        left, depth = meter.seconds_left, self.usual_depth
+        if left == math.inf:
             return most
-        depth = self.usual_depth
+        if self.pace is None:
+            return 0 if self._finished and self.depth(meter, 1) < 0.5 * depth else most
         widths = [w for w in sorted(self.pace.step_seconds, reverse=True) if w < most]
         for width in (most, *widths):
             if self.reserve(width).seconds + depth * self.step(self.pace, width) <= left:
