@@ -156,7 +156,7 @@ async def test_a_model_without_tools_says_who_has_them(open_house: Open) -> None
 async def test_the_embedded_model_calls_tools(open_house: Open) -> None:
     house = await open_house(entry=ModelEntry(uri="qwen2.5-coder-0.5b"))
     demanded = {"type": "function", "function": {"name": "time"}}
-    reply = await house.ask(tools=TOOLS, tool_choice=demanded, max_tokens=24)
+    reply = await house.ask(tools=TOOLS, tool_choice=demanded, max_tokens=64, temperature=0)
     (call,) = reply.choices[0].message.tool_calls
     assert (call.function.name, reply.choices[0].finish_reason) == ("time", "tool_calls")
     assert isinstance(json.loads(call.function.arguments), dict)
