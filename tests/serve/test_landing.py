@@ -88,6 +88,22 @@ async def test_a_landing_that_came_late_makes_the_next_ones_earlier() -> None:
     landings.free(after)
 
 
+async def test_what_refusals_take_is_not_counted_for_those_that_are_let_in() -> None:
+    costs = []
+    for refused in (0, 40):
+        landings = Landings()
+        slot = landings.book(60.0, time.monotonic() + 60.0)
+        assert slot is not None
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        for _ in range(refused):
+            landings.refuse()
+        landings.free(slot)
+        costs.append(landings.cost)
+    assert costs[0] > costs[1]
+
+
 async def test_a_loop_that_is_held_up_is_seen_to_be_late() -> None:
     landings = Landings()
     slot = landings.book(math.inf, math.inf)

@@ -64,7 +64,7 @@ class Gate:
 
     async def _wait(self, client: Client, meter: Meter) -> Slot:
         if self.waiting >= self.queue:
-            raise _come_again(f"{self.running} requests are running and {self.waiting} are waiting")
+            raise self._come_again(f"{self.running} requests are running and {self.waiting} are waiting")
         turn: Turn = meter, asyncio.get_running_loop().create_future()
         self._turns.setdefault(client, deque()).append(turn)
         self.waiting += 1
@@ -83,8 +83,12 @@ class Gate:
                 self._forget(client, turn)
         if slot is None:
             self._let_others_in()
-            raise _come_again(f"too little time was left while the request waited behind {self.running} others")
+            raise self._come_again(f"too little time was left while the request waited behind {self.running} others")
         return slot
+
+    def _come_again(self, why: str) -> Refused:
+        self.landings.refuse()
+        return Refused(503, f"{why}; come again", code="overloaded", retry_after=1.0)
 
     def _forget(self, client: Client, turn: Turn) -> None:
         turns = self._turns[client]
@@ -144,7 +148,3 @@ def _patience(meter: Meter) -> float:
     if meter.deadline == math.inf:
         return LONGEST
     return min(LONGEST, meter.started + (1 - LEAST) * _asked(meter) - time.monotonic())
-
-
-def _come_again(why: str) -> Refused:
-    return Refused(503, f"{why}; come again", code="overloaded", retry_after=1.0)

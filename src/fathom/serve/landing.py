@@ -25,6 +25,7 @@ FADE = 0.5  # seconds in which half of a lateness is forgotten
 FIRST_COST = 0.003
 LEAST = 0.5  # of its time at least is a request's to think in
 MOST_STRETCH = 8.0
+REFUSAL = 0.25  # of the time of a request that is let in, what one takes that is not
 
 
 class Pulse:
@@ -91,6 +92,7 @@ class Landings:
         self.pulse = Pulse()
         self._cpu = FIRST_COST  # seconds of a request
         self._busy = time.thread_time()
+        self._refused = 0  # requests since then
         self._taken: list[Slot] = []
 
     @property
@@ -134,5 +136,9 @@ class Landings:
             self._taken.remove(slot)
             self.pulse.was_late(time.monotonic() - slot.end)
         busy = time.thread_time()
-        self._cpu += 0.05 * (busy - self._busy - self._cpu)
-        self._busy = busy
+        self._cpu += 0.05 * ((busy - self._busy) / (1 + REFUSAL * self._refused) - self._cpu)
+        self._busy, self._refused = busy, 0
+
+    def refuse(self) -> None:
+        """A request was not let in. That takes time too, which is none of those that are."""
+        self._refused += 1
