@@ -9,72 +9,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from told import GREEDY, STORY, Told, ask, collect
 
-import fathom.models
-from fathom.errors import CapabilityError, EngineError, LimitError, ModelFileError, PromptTooLong, UsageError
-from fathom.language.choice import Choice
+from fathom.errors import EngineError, LimitError, ModelFileError, PromptTooLong, UsageError
 from fathom.language.download import obtain
-from fathom.language.engines.base import Engine, EngineCapability, Finish, Piece, Prompt, Request, Sampling, Span
+from fathom.language.engines.base import Finish, Prompt, Request, Sampling, Span
 from fathom.language.engines.gguf import LlamaServerEngine, open_gguf
 from fathom.language.engines.llama import LlamaEngine
 from fathom.language.engines.threaded import ThreadedGeneration
-from fathom.records import Message, ToolCall, Tools
+from fathom.records import Message
 
 pytestmark = pytest.mark.slow
-
-GREEDY = Sampling(temperature=0.0)
-STORY = "Write a short story about a dragon who cannot fly."
-
-
-def ask(text: str, *prefix: Span, system: str = "") -> Prompt:
-    messages = (Message("user", text),)
-    return Prompt((Message("system", system), *messages) if system else messages, prefix)
-
-
-@dataclass
-class Told:
-    """All that came of one choice."""
-
-    text: str = ""
-    ids: tuple[int, ...] = ()
-    tokens: int = 0
-    read: int = 0
-    reused: int = 0
-    pieces: list[Piece] = field(default_factory=list)
-    finish: Finish | None = None
-
-    @property
-    def span(self) -> Span:
-        return Span(self.text, self.ids)
-
-    def add(self, piece: Piece) -> None:
-        assert self.finish is None, "a piece came after the last one"
-        self.text += piece.text
-        self.ids += piece.token_ids
-        self.tokens += piece.tokens
-        self.read += piece.prompt_tokens
-        self.reused += piece.reused_tokens
-        self.pieces.append(piece)
-        self.finish = piece.finish
-
-
-async def collect(engine: Engine, request: Request, *, cancel: Sequence[int] = ()) -> list[Told]:
-    """Run a request to its end; ``cancel`` names choices that are cancelled at the first piece."""
-    told = [Told() for _ in range(request.n)]
-    async with engine.generate(request) as generation:
-        async for piece in generation:
-            told[piece.index].add(piece)
-            while cancel:
-                generation.cancel(cancel[0])
-                cancel = cancel[1:]
-    assert all(t.finish is not None for t in told)
-    return told
 
 
 @pytest.fixture(scope="module")
@@ -446,162 +395,3 @@ async def test_the_server_answers_where_the_c_interface_is_absent(path: Path, mo
     told = await collect(engine, Request(ask("What is 2 + 2?"), n=2, max_tokens=6))
     assert all(t.finish in (Finish.STOP, Finish.LENGTH) and t.tokens for t in told)
     await engine.aclose()
-
-
-@pytest.mark.parametrize("draft", ["lookup", "siblings"])
-async def test_drafts_are_verified_and_leave_nothing_behind(path: Path, fresh: LlamaEngine, draft: str) -> None:
-    quick = LlamaEngine(path, context=1024, draft=draft, draft_length=6)
-    words = random.sample(("red", "green", "blue", "teal", "house", "tree", "river", "stone", "bird", "cloud"), k=10)
-    line = " ".join(words)
-    asked = ask(f"Repeat these words: {line}", Span(f"{line} {line} {line} {' '.join(words[:4])}"))
-    for sampling in (Sampling(temperature=0.0, logprobs=True), Sampling(temperature=0.4, logprobs=True)):
-        (told,) = await collect(quick, Request(asked, max_tokens=24, seed=random.randrange(999), sampling=sampling))
-        logprobs = [value for piece in told.pieces for value in piece.logprobs]
-        assert len(logprobs) == len(told.ids) <= told.tokens <= 24
-        assert await fresh.score(asked, told.span) == pytest.approx(logprobs, abs=0.3)
-        accepted = sum(piece.accepted_draft_tokens for piece in told.pieces)
-        assert accepted < told.tokens + 6
-        assert accepted > 0 or sampling.temperature > 0  # a line that is said over and over is foreseen
-        cut = random.randrange(1, max(2, len(told.ids)))
-        begun = ask(asked.messages[0].content, *asked.prefix, Span("", told.ids[:cut]))
-        (again,) = await collect(quick, Request(begun, max_tokens=1))
-        assert again.read == 1  # what the cache holds is the text, and no draft
-    pair = await collect(quick, Request(asked, n=2, max_tokens=4, sampling=GREEDY))
-    assert sum(piece.rejected_draft_tokens for told in pair for piece in told.pieces) == 0  # two advance without
-    await quick.aclose()
-
-
-def test_what_drafts_cannot_be_is_refused(path: Path) -> None:
-    with pytest.raises(UsageError, match="'magic'"):
-        LlamaEngine(path, draft="magic")
-    with pytest.raises(LimitError):
-        LlamaEngine(path, draft="lookup", draft_length=0)
-
-
-async def test_a_model_that_drafts_for_itself_is_always_right(path: Path) -> None:
-    plain = LlamaEngine(path, context=512)
-    quick = LlamaEngine(path, context=512, draft=str(path), draft_length=4)
-    (slow,) = await collect(plain, Request(ask(STORY), max_tokens=24, sampling=GREEDY))
-    (fast,) = await collect(quick, Request(ask(STORY), max_tokens=24, sampling=GREEDY))
-    assert fast.ids == slow.ids
-    drawn = Sampling(temperature=1.0, top_k=50, logprobs=True)
-    (told,) = await collect(quick, Request(ask(STORY), max_tokens=24, sampling=drawn, seed=random.randrange(999)))
-    for each in (fast, told):
-        accepted = sum(piece.accepted_draft_tokens for piece in each.pieces)
-        rejected = sum(piece.rejected_draft_tokens for piece in each.pieces)
-        assert 0.5 * each.tokens < accepted < each.tokens
-        assert rejected <= 0.2 * accepted + 4  # nearly tied tokens, and what was beyond the end
-    logprobs = [value for piece in told.pieces for value in piece.logprobs]
-    assert await plain.score(ask(STORY), told.span) == pytest.approx(logprobs, abs=0.3)
-    begun = ask(STORY, Span("", told.ids[:7]))
-    (again,) = await collect(quick, Request(begun, max_tokens=1))
-    assert again.read == 1  # what the cache holds is the text, and no draft
-    for engine in (plain, quick):
-        await engine.aclose()
-
-
-async def test_a_smaller_model_changes_no_greedy_token() -> None:
-    target, draft = obtain("qwen2.5-coder-1.5b"), obtain("qwen2.5-coder-0.5b")
-    engine = LlamaEngine(target, context=512, draft=str(draft), draft_length=2)
-    question = ask(f"Write a line of Python that adds {random.randrange(99)} to x.")
-    (fast,) = await collect(engine, Request(question, max_tokens=10, sampling=GREEDY))
-    await engine.aclose()
-    plain = LlamaEngine(target, context=512)
-    (slow,) = await collect(plain, Request(question, max_tokens=10, sampling=GREEDY))
-    await plain.aclose()
-    assert fast.ids == slow.ids
-    assert sum(piece.accepted_draft_tokens for piece in fast.pieces) > 0
-
-
-async def test_penalties_and_schemas_hold_with_a_draft_model(path: Path) -> None:
-    quick = LlamaEngine(path, context=512, draft=str(path), draft_length=3)
-    words = random.sample(["red", "green", "blue", "teal", "pink"], 2)
-    schema = {"type": "array", "items": {"enum": words}, "minItems": 2, "maxItems": 2}
-    strict = Sampling(temperature=1.0, schema=schema, presence_penalty=0.5)
-    (told,) = await collect(quick, Request(ask("Name two colours."), max_tokens=24, sampling=strict))
-    assert set(json.loads(told.text)) <= set(words)
-    await quick.aclose()
-
-
-async def test_a_draft_model_is_interrupted_and_ends_with_the_other(path: Path) -> None:
-    quick = LlamaEngine(path, context=512, draft=str(path), draft_length=15)
-    async with quick.generate(Request(ask("hello " * 150), max_tokens=99)) as generation:
-        await anext(aiter(generation))  # the smaller model reads the prompt from now on
-    (told,) = await collect(quick, Request(ask(STORY), max_tokens=4))
-    assert told.tokens == 4
-    async with quick.generate(Request(ask(STORY), max_tokens=99)) as generation:
-        await anext(aiter(generation))
-        await quick.aclose()
-        assert {piece.finish async for piece in generation if piece.finish} == {Finish.FAILED}
-
-
-async def test_a_model_with_other_tokens_cannot_draft(path: Path) -> None:
-    with pytest.raises(UsageError, match="tokens are not the same"):
-        LlamaEngine(path, draft=str(obtain("qwen2.5-coder-0.5b")))
-    with pytest.raises(UsageError, match="cannot draft for"):
-        await fathom.models.open_model(f"gguf:{path}", draft="qwen2.5-coder-0.5b")
-    with pytest.raises(ModelFileError, match="GGUF"):
-        LlamaEngine(path, draft=__file__)
-
-
-def told_of(*names: str) -> tuple[dict[str, Any], ...]:
-    """Functions with one argument, a city."""
-    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-    return tuple(
-        {"type": "function", "function": {"name": name, "description": f"The {name} in a city.", "parameters": city}}
-        for name in names
-    )
-
-
-async def called(
-    engine: LlamaEngine, text: str, tools: Tools, *, most: int = 40, **sampling: Any
-) -> tuple[str, tuple[ToolCall, ...]]:
-    """What an answer says, and what it calls."""
-    choice = Choice()
-    prompt = Prompt((Message("user", text),), tools=tools)
-    request = Request(prompt, max_tokens=most, seed=random.randrange(999), sampling=Sampling(**sampling))
-    async with engine.generate(request) as generation:
-        async for piece in generation:
-            choice.add(piece)
-    return "".join(choice.text), choice.tool_calls
-
-
-async def test_a_model_calls_a_tool(coder: LlamaEngine) -> None:
-    city = random.choice(["Lima", "Oslo", "Cairo", "Madrid", "Toronto", "Nairobi", "Sydney", "Berlin"])
-    text, calls = await called(coder, f"What is the weather in {city}?", Tools(told_of("weather")), temperature=0.0)
-    assert (text, [(call.name, json.loads(call.arguments)) for call in calls]) == ("", [("weather", {"city": city})])
-    assert EngineCapability.TOOLS in coder.traits.capabilities
-
-
-async def test_a_call_can_be_demanded_and_forbidden(coder: LlamaEngine) -> None:
-    offered, name = told_of("weather", "mayor"), "mayor"
-    named = Tools(offered, {"type": "function", "function": {"name": name}})
-    _, (call,) = await called(coder, "What is the weather in Rome?", named, temperature=0.5)
-    assert call.name == name
-    assert json.loads(call.arguments).keys() >= {"city"}
-    _, calls = await called(coder, "Hello!", Tools(offered, "required", parallel=False), temperature=0.5)
-    assert len(calls) == 1
-    text, calls = await called(coder, "What is the weather in Rome?", Tools(offered, "none"), most=4, temperature=0.0)
-    assert text
-    assert calls == ()
-
-
-async def test_a_call_that_is_demanded_is_held_to_its_form_with_a_draft_model() -> None:
-    path = obtain("qwen2.5-coder-0.5b")
-    engine = LlamaEngine(path, context=512, draft=path, draft_length=3)
-    _, (call,) = await called(engine, "Hello!", Tools(told_of("mayor"), "required", False), most=30, temperature=1.0)
-    assert call.name == "mayor"
-    assert json.loads(call.arguments).keys() >= {"city"}
-    await engine.aclose()
-
-
-async def test_words_follow_a_schema_where_a_tool_may_be_called_instead(coder: LlamaEngine) -> None:
-    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
-    text, calls = await called(coder, "Say a number.", Tools(told_of("weather")), temperature=0.0, schema=schema)
-    assert calls or json.loads(text)["n"] in (1, 2)
-
-
-async def test_a_model_whose_template_knows_no_tools_is_told_of_none(engine: LlamaEngine) -> None:
-    assert EngineCapability.TOOLS not in engine.traits.capabilities
-    with pytest.raises(CapabilityError, match="chat template"):
-        await called(engine, "What is the weather in Rome?", Tools(told_of("weather")))
