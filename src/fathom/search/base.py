@@ -40,6 +40,7 @@ __all__ = [
     "Standing",
     "Strategy",
     "Terms",
+    "at_least",
 ]
 
 
@@ -253,6 +254,13 @@ class Strategy(ABC):
     def wants(self) -> frozenset[Capability]:
         """What it needs, and what it makes use of where it is to be had."""
         return self.required
+
+
+def at_least(name: str, least: int, **options: int | None) -> None:
+    """Raise SpecError for an option of the strategy ``name`` that is less than ``least``."""
+    for key, value in options.items():
+        if value is not None and value < least:
+            raise SpecError(f"{name}({key}=…) must be at least {least}, not {value!r}")
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy", ["fathom.planning.auto"])

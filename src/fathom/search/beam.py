@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fathom.search.base import STRATEGIES, Terms
-from fathom.search.trees import TreeSearch, TreeStrategy, at_least, divided
+from fathom.search.base import STRATEGIES, Terms, at_least
+from fathom.search.trees import TreeSearch, TreeStrategy, divided
 from fathom.specs import option
 
 __all__ = ["Beam", "Branching"]

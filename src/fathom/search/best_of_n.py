@@ -112,7 +112,7 @@ class BestOfNSearch(JudgedSearch):
 
     @property
     def standing(self) -> Standing:
-        tallied = super(JudgedSearch, self).standing
+        tallied = self.tallied
         summed = self.said.weighted and tallied.answer is not None
         return tallied if summed and not any(v.passed for v in self.verdicts.values()) else super().standing
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fathom.errors import SpecError
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import STRATEGIES, Strategy, Terms
+from fathom.search.base import STRATEGIES, Strategy, Terms, at_least
 from fathom.search.samples import SampleSearch, agreed_width
 from fathom.specs import option
 
@@ -27,8 +27,7 @@ class First(Strategy):
     depth: int | None = option(None, "units of reasoning for each at most; 0 answers at once")
 
     def __post_init__(self) -> None:
-        if self.of < 1:
-            raise SpecError(f"first(of=…) must be at least 1, not {self.of!r}")
+        at_least("first", 1, of=self.of)
         if self.width is not None and self.of > self.width:
             raise SpecError(f"first(of={self.of}) cannot be reached with a width of {self.width}")
 

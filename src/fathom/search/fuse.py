@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from fathom.errors import SpecError
 from fathom.judges.votes import Tally
 from fathom.reasoner import Capability
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import STRATEGIES, Standing, Strategy, Terms
-from fathom.search.judged import JudgedSearch
+from fathom.search.base import STRATEGIES, Standing, Strategy, Terms, at_least
 from fathom.search.rounds import RoundSearch
 from fathom.search.samples import agreed_width
 from fathom.specs import option
@@ -39,9 +37,7 @@ class Fuse(Strategy):
     depth: int | None = option(None, "units of reasoning for each attempt at most")
 
     def __post_init__(self) -> None:
-        for name in ("k", "rounds"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"fuse({name}=…) must be at least 1, not {getattr(self, name)!r}")
+        at_least("fuse", 1, k=self.k, rounds=self.rounds)
 
     def begin(self, terms: Terms) -> FuseSearch:
         width = agreed_width(self.width if self.width is not None else min(8, terms.max_width or 8), terms)
@@ -101,7 +97,7 @@ class FuseSearch(RoundSearch):
     @property
     def standing(self) -> Standing:
         self._recount()
-        return super(JudgedSearch, self).standing
+        return self.tallied
 
     def _recount(self) -> None:
         self.tally, self._whole = Tally(), {}

@@ -6,13 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fathom.errors import SpecError
 from fathom.judges.base import Verdict, Verifier
 from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import Trajectory
-from fathom.search.base import STRATEGIES, Action, Drop, Grow, Lost, Standing, Strategy, Terms
-from fathom.search.judged import JudgedSearch, own_verdict, refuse_comparing
+from fathom.search.base import STRATEGIES, Action, Drop, Grow, Lost, Standing, Strategy, Terms, at_least
+from fathom.search.judged import own_verdict, refuse_comparing
 from fathom.search.rounds import RoundSearch
 from fathom.search.samples import agreed_width
 from fathom.specs import option
@@ -35,8 +34,7 @@ class Halving(Strategy):
     depth: int | None = option(None, "units of reasoning for each at most")
 
     def __post_init__(self) -> None:
-        if self.units < 1:
-            raise SpecError(f"halving(units=…) must be at least 1, not {self.units!r}")
+        at_least("halving", 1, units=self.units)
         refuse_comparing("halving", self.judge)
 
     @property
@@ -188,4 +186,4 @@ class HalvingSearch(RoundSearch):
     @property
     def standing(self) -> Standing:
         voted = self.said.final == "vote" and not any(verdict.passed for verdict in self.verdicts.values())
-        return super(JudgedSearch, self).standing if voted and len(self.tally) else super().standing
+        return self.tallied if voted and len(self.tally) else super().standing

@@ -90,6 +90,11 @@ class JudgedSearch(SampleSearch):
         return [id for id in self.settled if self.trajectories[id].answer is not None]
 
     @property
+    def tallied(self) -> Standing:
+        """The standing by votes."""
+        return super().standing
+
+    @property
     def standing(self) -> Standing:
         answered = self.answered
         if not answered:
@@ -97,7 +102,7 @@ class JudgedSearch(SampleSearch):
         best = max(answered, key=self.worth)
         verdict = self.verdicts.get(best)
         return replace(
-            super().standing,
+            self.tallied,
             answer=self.trajectories[best].answer,
             confidence=self.certainty(best),
             best=best,

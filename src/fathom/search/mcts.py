@@ -16,12 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
-from fathom.errors import SpecError
 from fathom.judges.base import Verdict, Verifier
 from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import Trajectory
-from fathom.search.base import STRATEGIES, Action, Grow, Lost, Strategy, Terms
+from fathom.search.base import STRATEGIES, Action, Grow, Lost, Strategy, Terms, at_least
 from fathom.search.judged import JudgedSearch, refuse_comparing
 from fathom.search.samples import agreed_width
 from fathom.search.thompson import Arms, Beta, Family, Student
@@ -53,8 +52,7 @@ class Mcts(Strategy):
     depth: int | None = option(None, "units of reasoning for each answer at most")
 
     def __post_init__(self) -> None:
-        if self.wave < 1:
-            raise SpecError(f"mcts(wave=…) must be at least 1, not {self.wave!r}")
+        at_least("mcts", 1, wave=self.wave)
         refuse_comparing("mcts", self.judge)
 
     @property

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from fathom.errors import SpecError
 from fathom.judges.base import Verifier
 from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import STRATEGIES, Strategy, Terms
+from fathom.search.base import STRATEGIES, Strategy, Terms, at_least
 from fathom.search.judged import refuse_comparing
 from fathom.search.rounds import RoundSearch
 from fathom.search.samples import agreed_width
@@ -41,8 +40,7 @@ class Refine(Strategy):
     depth: int | None = option(None, "units of reasoning for each attempt at most")
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise SpecError(f"refine(rounds=…) must be at least 1, not {self.rounds!r}")
+        at_least("refine", 1, rounds=self.rounds)
         refuse_comparing("refine", self.judge)
 
     def begin(self, terms: Terms) -> RefineSearch:

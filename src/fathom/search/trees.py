@@ -19,19 +19,12 @@ from fathom.judges.base import Verdict, Verifier
 from fathom.judges.registry import judge_option
 from fathom.reasoner import Capability
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import Action, Drop, Grow, Lost, Standing, Strategy, Terms
+from fathom.search.base import Action, Drop, Grow, Lost, Standing, Strategy, Terms, at_least
 from fathom.search.judged import JudgedSearch, own_verdict, refuse_comparing
-from fathom.search.samples import SampleSearch, agreed_width
+from fathom.search.samples import agreed_width
 from fathom.specs import option
 
-__all__ = ["TreeSearch", "TreeStrategy", "at_least", "divided"]
-
-
-def at_least(name: str, least: int, **options: int | None) -> None:
-    """Raise SpecError for an option of the strategy ``name`` that is less than ``least``."""
-    for key, value in options.items():
-        if value is not None and value < least:
-            raise SpecError(f"{name}({key}=…) must be at least {least}, not {value!r}")
+__all__ = ["TreeSearch", "TreeStrategy", "divided"]
 
 
 def divided(name: str, width: int, branching: int) -> int:
@@ -256,7 +249,7 @@ class TreeSearch(JudgedSearch):
 
     @property
     def standing(self) -> Standing:
-        tallied: Standing = SampleSearch.standing.__get__(self)
+        tallied = self.tallied
         if self.said.select == "best" or self.stopped is StopReason.VERIFIED or tallied.best is None:
             return super().standing
         verdict = self.verdicts.get(tallied.best)
