@@ -50,6 +50,8 @@ JUDGED = [
 PIPELINES = [
     "best-of-n(width=4) | refine(rounds=2)",
     "vote(width=3, stop=never) | fuse(width=3, k=2, rounds=1) | mcts(width=4)",
+    "first(width=3) | cascade(models=[b], width=4, confident=1)",
+    "best-of-n(width=3) | ensemble(models=[b], width=4)",
 ]
 PLANNED = {"auto"}  # which runs one of the others
 every = pytest.mark.parametrize("spec", [*UNJUDGED, *JUDGED, *PIPELINES])

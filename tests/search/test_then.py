@@ -18,7 +18,7 @@ from fathom.judges.exact import Exact
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
-from fathom.search import BestOfN, First, Fuse, Mcts, Refine, Strategy, Then, Vote
+from fathom.search import BestOfN, Cascade, Ensemble, First, Fuse, Mcts, Refine, Strategy, Then, Vote
 from fathom.search.base import Drop, Grow, Judge, Search, Terms
 
 Make = Callable[..., LanguageModel]
@@ -95,6 +95,25 @@ def test_what_the_first_search_still_has_out_is_cut_and_counts_no_more() -> None
     core.tell(said(3, "fast"))
     core.tell(said(4, "other"))
     assert {c.answer: c.votes for c in core.standing.candidates} == {"fast": 2, "other": 1}
+
+
+@pytest.mark.parametrize("after", [Vote(width=2), Cascade(models=("b",)), Ensemble(models=("b",)), Mcts(), Fuse()])
+def test_no_number_is_given_twice_and_what_comes_late_is_nobodys(after: Strategy) -> None:
+    core = (First(width=5) | after).begin(Terms())
+    core.ask(8)
+    core.tell(said(1, "fast"))
+    grown = [id for action in core.ask(8) if isinstance(action, Grow) for id in action.ids]
+    assert not grown or min(grown) == 5
+    core.tell(said(4, "late"))
+    assert all(candidate.answer == "fast" for candidate in core.standing.candidates)
+
+
+@pytest.mark.parametrize("after", [Cascade(models=("b",)), Ensemble(models=("b",))])
+def test_searches_over_several_models_start_afresh(after: Strategy) -> None:
+    core = (Vote(width=3, stop="never") | after).begin(Terms(width=5))
+    asked = play(core, answering(["old", "old", "old", "new", "newer"]), room=3)
+    assert [len(a.ids) for a in asked if isinstance(a, Grow)] == [3, 1, 1]
+    assert {c.answer for c in core.standing.candidates} <= {"new", "newer"}
 
 
 def test_a_limit_on_trajectories_holds_for_all_parts_together() -> None:

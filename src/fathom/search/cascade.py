@@ -20,7 +20,10 @@ __all__ = ["Cascade"]
 @STRATEGIES.register("cascade", source="arXiv 2305.05176, 2310.03094")
 @dataclass(frozen=True)
 class Cascade(Strategy):
-    """Models in order of cost, each voting; the next is asked only while the ones before are not confident enough."""
+    """Models in order of cost, each voting; the next is asked only while the ones before are not confident enough.
+
+    It starts afresh: it has no use for drafts.
+    """
 
     models: tuple[str, ...] = option(
         (), "names or URIs of the further models, cheapest first; the run's own is the first"
@@ -52,7 +55,7 @@ class CascadeSearch(StagedSearch[SampleSearch]):
 
     def _vote(self, nth: int, left: int | None) -> SampleSearch:
         share = left if left is None else max(1, left // (len(self.said.models) + 1 - nth))
-        return self.vote.begin(replace(self.terms, width=share))
+        return self.vote.begin(replace(self.terms, width=share, drafts=()))
 
     def stage(self, nth: int) -> SampleSearch:
         return self._vote(nth, self.terms.width)
@@ -68,8 +71,8 @@ class CascadeSearch(StagedSearch[SampleSearch]):
         if self.now.standing.confidence >= self.said.confident:
             self.stopped = StopReason.DECIDED
             return ()
-        left = None if self.terms.width is None else self.terms.width - self.now._next_id
-        if left == 0:
+        left = None if self.terms.width is None else self.terms.width - len(self.member_of)
+        if left is not None and left < 1:
             return ()
         late = tuple(id for id, at in self.member_of.items() if at == self._top and id not in self.trajectories)
         self.go_on(self._vote(self._top + 1, left))

@@ -40,6 +40,10 @@ class StagedSearch(Search, Generic[S]):
         after.follow(self.now)
         self.stages.append(after)
 
+    def follow(self, earlier: Search) -> None:
+        super().follow(earlier)
+        self.now.follow(earlier)
+
     def wind_down(self) -> None:
         super().wind_down()
         self.now.wind_down()
