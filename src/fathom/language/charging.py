@@ -20,5 +20,5 @@ def charge(lease: Lease, role: str, piece: Piece, *, seen: int, parameters: int 
         accepted_draft_tokens=piece.accepted_draft_tokens,
         rejected_draft_tokens=piece.rejected_draft_tokens,
         flops=2.0 * parameters * (piece.tokens + piece.prompt_tokens),
-        calls=piece.finish is not None,
+        calls=piece.lost or piece.finish is not None,
     )

@@ -37,6 +37,7 @@ async def test_a_straggler_is_overtaken(server: Upstream, stream: bool) -> None:
     assert heard.text == "The answer is 7."
     assert (engine.hedged, engine.won) == (1, 1)
     assert heard.prompt_tokens + heard.reused_tokens > PROMPT_TOKENS  # the one that hung had read the prompt too
+    assert sum(piece.lost or piece.finish is not None for piece in heard.pieces) == 2  # calls, as they are charged
     await engine.aclose()
     for _ in range(100):
         if not server.running:

@@ -151,7 +151,8 @@ class Piece:
     drafted by speculation, and ``rejected_draft_tokens`` were drafted in vain. The last piece of a choice has
     ``finish``, with ``error`` where that is ``failed``; its ``estimated`` speaks of the whole choice. It has
     ``stopped_by``, the stop string that was met, where the engine tells that apart from the model's own end (``""``);
-    None where it cannot tell.
+    None where it cannot tell. ``lost`` ends a second attempt at the choice that another one overtook, of which it has
+    nothing but what that cost.
     """
 
     index: int
@@ -171,6 +172,7 @@ class Piece:
     finish: Finish | None = None
     stopped_by: str | None = None
     error: EngineError | None = None
+    lost: bool = False
 
 
 class Generation(Protocol):

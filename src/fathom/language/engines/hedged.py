@@ -257,9 +257,9 @@ class _Hedged:
 
     def _pay(self, piece: Piece) -> None:
         """What a choice that is not taken has cost, without what it said."""
-        if piece.tokens or piece.prompt_tokens or piece.reused_tokens:
+        if piece.tokens or piece.prompt_tokens or piece.reused_tokens:  # otherwise it had not been sent
             cost = Piece(piece.index, tokens=piece.tokens, prompt_tokens=piece.prompt_tokens, estimated=piece.estimated)
-            cost.reused_tokens = piece.reused_tokens
+            cost.reused_tokens, cost.lost = piece.reused_tokens, piece.finish is not None
             self._put(cost)
 
 
