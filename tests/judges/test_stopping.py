@@ -109,6 +109,12 @@ def test_the_chance_of_losing_is_exact_or_bounds_from_above(counts: list[int], r
         assert found == pytest.approx(float(lost), abs=1e-9)
 
 
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=5), st.integers(1, 30), st.floats(0.001, 1))
+def test_what_is_more_than_enough_need_not_be_exact(counts: list[int], remaining: int, enough: float) -> None:
+    exact, found = chance_of_losing(counts, remaining), chance_of_losing(counts, remaining, enough=enough)
+    assert found == exact if exact <= enough else enough < found <= exact
+
+
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=5), st.integers(0, 30))
 def test_rules_agree_where_the_vote_is_over(counts: list[int], remaining: int) -> None:
     assert 0 <= chance_of_losing(counts, remaining) <= 1

@@ -107,32 +107,36 @@ def _gamma_cdf(shape: int, x: float) -> float:
     return 1.0 - total
 
 
-def chance_of_losing(counts: Iterable[int], remaining: int, unseen: bool = True) -> float:
+def chance_of_losing(counts: Iterable[int], remaining: int, unseen: bool = True, enough: float = 1.0) -> float:
     """The probability that the leader no longer leads alone once `remaining` more samples were drawn.
 
     The samples follow the posterior predictive of the votes, a Dirichlet-multinomial with parameters counts + 1 (and
     1 for an answer that nobody gave yet, where `unseen`). For two answers in all it is exact: a Beta-binomial tail.
     For more it is the sum over rivals of the exact chance that this one draws level, a bound from above that is tight
     where it is small, which is where one stops. A tie counts as a loss, since a tie-break may go either way.
+
+    Where it is more than ``enough``, which is mostly seen soon, any number between that and itself is given.
     """
     ordered = tuple(sorted(counts, reverse=True))
     if remaining <= 0 or not ordered:
         return 0.0 if ordered else 1.0
-    return _chance_of_losing(ordered, remaining, unseen)
+    return _chance_of_losing(ordered, remaining, unseen, enough)
 
 
 @lru_cache(maxsize=4096)  # votes of few samples take few shapes, and many runs pass through the same ones
-def _chance_of_losing(ordered: tuple[int, ...], remaining: int, unseen: bool) -> float:
+def _chance_of_losing(ordered: tuple[int, ...], remaining: int, unseen: bool, enough: float) -> float:
     leader, others = ordered[0], Counter([*ordered[1:], *([0] if unseen else [])])
     mass = sum((count + 1) * times for count, times in others.items())
     total = 0.0
     for rival, times in others.items():
-        total += times * _draws_level(leader, rival, mass - (rival + 1), remaining)
+        total += times * _draws_level(leader, rival, mass - (rival + 1), remaining, enough)
+        if total > enough:
+            break
     return min(1.0, total)
 
 
 @lru_cache(maxsize=1 << 16)  # many votes of different shapes have the same first two
-def _draws_level(leader: int, rival: int, rest: float, remaining: int) -> float:
+def _draws_level(leader: int, rival: int, rest: float, remaining: int, enough: float) -> float:
     """P(rival + its draws >= leader + its draws), where the other answers have Dirichlet mass `rest`.
 
     Sums over t, the draws that fall on the pair. G(t) = P(X <= c(t)) for X of the t on the leader moves by one known
@@ -159,6 +163,8 @@ def _draws_level(leader: int, rival: int, rest: float, remaining: int) -> float:
         else:
             on_pair *= (remaining - t + 1) / t * (a + b + t - 1) / (rest + remaining - t)
             total += level * on_pair
+        if total > enough:
+            break
         level -= at_c * (a + c) / (a + b + t)
     return total
 

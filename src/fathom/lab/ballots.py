@@ -197,7 +197,7 @@ def _decided(ballots: npt.NDArray[np.int16], remaining: int, rule: Rule, sure: f
 
 @lru_cache(maxsize=1 << 18)
 def _sure(rule: Rule, counts: tuple[int, ...], remaining: int) -> float:
-    return SURE[rule](counts, remaining) if counts else -1.0
+    return SURE[rule](counts, remaining, 0.0) if counts else -1.0
 
 
 def first(arrivals: Arrivals, of: int) -> Result:

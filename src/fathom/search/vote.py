@@ -28,13 +28,14 @@ LEAST_WARMUP = 4
 
 Rule = Literal["outcome", "beta", "dirichlet", "certain", "never"]
 
-SURE: Mapping[str, Callable[[Sequence[int], int], float]] = {
-    "outcome": lambda counts, remaining: 1.0 - stopping.chance_of_losing(counts, remaining),
-    "beta": lambda counts, remaining: stopping.beats_runner_up(counts),
-    "dirichlet": lambda counts, remaining: stopping.is_mode(counts),
-    "certain": lambda counts, remaining: float(stopping.cannot_change(counts, remaining)),
+SURE: Mapping[str, Callable[[Sequence[int], int, float], float]] = {
+    "outcome": lambda counts, remaining, least: 1.0 - stopping.chance_of_losing(counts, remaining, enough=1.0 - least),
+    "beta": lambda counts, remaining, least: stopping.beats_runner_up(counts),
+    "dirichlet": lambda counts, remaining, least: stopping.is_mode(counts),
+    "certain": lambda counts, remaining, least: float(stopping.cannot_change(counts, remaining)),
 }
-"""How sure each rule is of the leader, from the votes for each answer and the number of samples still to come."""
+"""How sure each rule is of the leader, from the votes for each answer and the number of samples still to come. What is
+less than ``least`` need not be exact."""
 
 
 @STRATEGIES.register("vote", source="arXiv 2203.11171, 2305.11860; confidence: DeepConf, arXiv 2508.15260")
@@ -107,7 +108,7 @@ class VoteSearch(SampleSearch):
         if self.said.stop == "never" or self.remaining == 0 or self.winding_down:
             return
         counts = self.votes
-        if counts and SURE[self.said.stop](counts, self.remaining) >= self.said.sure:
+        if counts and SURE[self.said.stop](counts, self.remaining, self.said.sure) >= self.said.sure:
             self.stopped = StopReason.DECIDED
 
     @property
