@@ -39,7 +39,7 @@ def test_votes_of_a_small_model_reach_a_large_one_at_a_stated_rate(tmp_path: Pat
     assert rate is not None
     assert rate.rate is not None
     assert rate.to_larger is not None
-    assert 1 < rate.rate.value
+    assert rate.rate.value > 1
     assert 0.99 < rate.rate.low <= rate.rate.value <= rate.rate.high  # 1 where a resample needs no more
     assert rate.to_larger == pytest.approx(rate.rate.value / 4, rel=0.01)
     assert "times" in str(rate)
