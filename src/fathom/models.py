@@ -166,7 +166,7 @@ def _shipped() -> str:
     return ", ".join(sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if "safetensors" in f.name))
 
 
-_LOCAL = "logprobs, extend, fork, revise"
+_LOCAL = "logprobs, extend, fork, revise; tools where its chat template has them"
 
 KINDS: Mapping[str, Kind] = {
     "gguf": Kind("gguf:PATH", "Any GGUF file, run in process by llama.cpp.", _LOCAL, _gguf, ("xllamacpp",), "local"),
@@ -181,7 +181,7 @@ KINDS: Mapping[str, Kind] = {
     "openai": Kind(
         "openai:MODEL[@BASE_URL]",
         "Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted APIs.",
-        "revise; logprobs, extend and fork where the server offers them",
+        "revise, tools; logprobs, extend and fork where the server offers them",
         _openai,
     ),
     "ladder": Kind(
