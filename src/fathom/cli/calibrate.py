@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fathom.cli.live import download_progress
+from fathom.cli.options import ModelArgument
 from fathom.cli.output import to_json
 from fathom.cli.sweep import shown
 from fathom.models import open_model
@@ -26,12 +27,7 @@ __all__ = ["calibrate"]
 
 
 def calibrate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4)."
-        ),
-    ],
+    model: ModelArgument,
     dataset: Annotated[str, typer.Argument(help="A .jsonl or .csv file, arithmetic:N, reasoning-gym:NAME, …")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The profile's file (default: where auto looks).")

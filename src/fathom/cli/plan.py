@@ -13,6 +13,7 @@ from rich.table import Table
 
 from fathom.budget import Budget
 from fathom.cli.live import download_progress
+from fathom.cli.options import ModelOption
 from fathom.cli.output import to_json
 from fathom.judges.registry import make_judge
 from fathom.models import open_model
@@ -26,14 +27,7 @@ __all__ = ["plan"]
 
 def plan(
     prompt: Annotated[str | None, typer.Argument(help="The question (default: one of usual length).")] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4).",
-        ),
-    ] = "embedded",
+    model: ModelOption = "embedded",
     within: Annotated[str | None, typer.Option(help="Deadline: 150ms, 2s, 1m30s.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Generated tokens at most, of all roles.")] = None,
     width: Annotated[int | None, typer.Option(help="Trajectories at most.")] = None,

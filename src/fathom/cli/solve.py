@@ -13,6 +13,7 @@ import typer
 from fathom.api import prepare_run
 from fathom.budget import Budget
 from fathom.cli.live import Display, download_progress
+from fathom.cli.options import ModelOption
 from fathom.cli.output import receipt_line, to_json
 from fathom.errors import InputError, NoAnswer, UsageError
 from fathom.models import open_model
@@ -38,14 +39,7 @@ echo "What is 15% of 80?" | fathom solve --model openai:qwen3@http://localhost:8
 
 def solve(
     prompt: Annotated[str | None, typer.Argument(help="The question; '-' or nothing reads standard input.")] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4).",
-        ),
-    ] = "embedded",
+    model: ModelOption = "embedded",
     strategy: Annotated[str | None, typer.Option("--strategy", "-s", help="See `fathom strategies`.")] = None,
     within: Annotated[str | None, typer.Option(help="Deadline: 150ms, 2s, 1m30s.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Generated tokens at most, of all roles.")] = None,

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bar
 
 from fathom.budget import Budget
 from fathom.cli.live import download_progress
+from fathom.cli.options import ModelArgument
 from fathom.cli.output import to_json
 from fathom.errors import UsageError
 from fathom.models import open_model
@@ -29,12 +30,7 @@ __all__ = ["shown", "sweep"]
 
 
 def sweep(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A name or URI, see `fathom models`; options go in parentheses: embedded(temperature=0.4)."
-        ),
-    ],
+    model: ModelArgument,
     dataset: Annotated[str, typer.Argument(help="A .jsonl or .csv file, arithmetic:N, reasoning-gym:NAME, …")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The directory that keeps it all.")],
     samples: Annotated[int, typer.Option(help="Samples a question, beside the greedy answer.")] = 16,
@@ -66,7 +62,6 @@ def sweep(
 
     fathom sweep embedded arithmetic:500 -o runs/sums --on ray://head:10001 --workers 16
     """
-    from fathom.lab.on_ray import sweep_on_ray
     from fathom.lab.sweep import Job, SweepOptions
 
     options = SweepOptions(
@@ -84,6 +79,8 @@ def sweep(
             if on is None:
                 done = asyncio.run(_sweep(job, out, name, show))
             else:
+                from fathom.lab.on_ray import sweep_on_ray
+
                 address = None if on == "ray" else on
                 done = asyncio.run(sweep_on_ray(job, out, name, address=address, workers=workers, observe=show))
     except KeyboardInterrupt:
