@@ -51,7 +51,7 @@ class Habits:
     depth: float = 48.0  # tokens of a finished chain of thought
     conclusion: Usual = field(default_factory=lambda: Usual(6.0, 1.5))  # its tokens
     drag: float = 1.0  # how much slower steps are now than when the pace was measured
-    call_seconds: Usual = field(default_factory=lambda: Usual(0.05))  # of a conclusion by a server
+    call_seconds: Usual = field(default_factory=lambda: Usual(0.05))  # of a conclusion by a server, once it was asked
     first_seconds: Usual = field(default_factory=lambda: Usual(0.05))  # until a server's first token
     token_seconds: Usual = field(default_factory=lambda: Usual(0.0))  # of each that follows
     questions: int = 0  # on which a chain came to its own end
@@ -195,10 +195,10 @@ class Timing:
             return Reserve(0.0, 0)
         habits = self.habits
         if self.pace is None:
-            seconds = habits.first_seconds.high + habits.conclusion.high * habits.token_seconds.mean
             if habits.call_seconds.seen:
-                seconds = habits.call_seconds.high
-            return Reserve(seconds, self.form.tokens)
+                return Reserve(habits.call_seconds.high, self.form.tokens)
+            beyond = habits.conclusion.high * habits.token_seconds.mean
+            return Reserve(habits.first_seconds.high + beyond, self.form.tokens)
         step = self.step(self.pace, width)
         read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds * habits.drag
         steps = habits.conclusion.high * step

@@ -18,7 +18,7 @@ from fathom.judges.self_certainty import confidences
 from fathom.judges.votes import Tally
 from fathom.reasoner import Capability, Floor
 from fathom.records import StopReason, Trajectory
-from fathom.search.base import STRATEGIES, Action, Drop, Grow, Strategy, Terms
+from fathom.search.base import STRATEGIES, Action, Drop, Grow, Strategy, Terms, at_least
 from fathom.search.samples import SampleSearch, agreed_width
 from fathom.specs import option
 
@@ -66,12 +66,7 @@ class Vote(Strategy):
     def __post_init__(self) -> None:
         if not 0.5 <= self.sure <= 1:
             raise SpecError(f"vote(sure=…) must lie between 0.5 and 1, not {self.sure!r}")
-        if self.wave is not None and self.wave < 1:
-            raise SpecError(f"vote(wave=…) must be at least 1, not {self.wave!r}")
-        for name, least in (("window", 1), ("warmup", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise SpecError(f"vote({name}=…) must be at least {least}, not {value!r}")
+        at_least("vote", 1, wave=self.wave, window=self.window, warmup=self.warmup)
         if not 0 < self.keep <= 1:
             raise SpecError(f"vote(keep=…) must lie above 0 and be at most 1, not {self.keep!r}")
         if self.confidence is not None and self.stop == "certain":
