@@ -4,7 +4,7 @@ What a model writes often repeats the prompt (prompt lookup: code that is edited
 samples of one question, what another sample wrote. The last tokens of a text are looked up in all of these; what
 followed them there is the draft. Nothing is drawn, so the law of such a draft is one-hot. ``Lookahead`` is what an
 engine asks before each step: it consults the control on how far to draft, and tells it what came of it. A drafter that
-is a model of its own (``llama_draft``, ``hf_draft``) is asked in the same way.
+is a model of its own (``model_drafting``) is asked in the same way.
 """
 
 from __future__ import annotations

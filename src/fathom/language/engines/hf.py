@@ -18,7 +18,7 @@ from fathom.language.drafting import DRAFTS, Drafter, Lookahead, Lookup, Questio
 from fathom.language.engines.base import EngineCapability, EngineTraits, Prompt, Request, Sampling, Span
 from fathom.language.engines.chat_tokens import ChatTokenizer
 from fathom.language.engines.hf_batch import HFChoice
-from fathom.language.engines.hf_draft import ModelDrafter
+from fathom.language.engines.hf_draft import HFDrafter
 from fathom.language.engines.hf_model import HFModel
 from fathom.language.engines.hf_probe import HFProbe, score
 from fathom.language.engines.hf_worker import HFWorker
@@ -132,7 +132,7 @@ class HFEngine(InProcessEngine):
         if self._draft is None:
             return Lookup(self._questions.texts(question), choice.prompt)
         sampling, size = choice.request.sampling, self._model.vocabulary.size
-        return ModelDrafter(self._draft, choice.prompt, sampling, size, seed=choice.seed)
+        return HFDrafter(self._draft, choice.prompt, sampling, size, seed=choice.seed)
 
     def forget(self, choices: Sequence[ThreadedChoice]) -> None:
         """Nothing: what was closed is dropped before the next step."""

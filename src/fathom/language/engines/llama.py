@@ -28,7 +28,7 @@ from fathom.language.engines.base import EngineCapability, EngineTraits, Prompt,
 from fathom.language.engines.chat_tokens import ChatTokenizer
 from fathom.language.engines.in_process import CONTEXT, WIDTH, InProcessEngine, at_least
 from fathom.language.engines.llama_choice import LlamaChoice, Reading
-from fathom.language.engines.llama_draft import DraftModel, ModelDrafter, check_alike, open_draft
+from fathom.language.engines.llama_draft import DraftModel, LlamaDrafter, check_alike, open_draft
 from fathom.language.engines.llama_grammar import Grammar, GrammarCompiler
 from fathom.language.engines.llama_model import MAX_WIDTH, SCORED, Context, Model
 from fathom.language.engines.llama_sampling import Sampler, logprob
@@ -204,7 +204,7 @@ class LlamaEngine(InProcessEngine):
     def _drafter(self, choice: LlamaChoice, question: Sequence[int], drawn: Sampling | None) -> Drafter:
         if self._drafts is None:
             return Lookup(self._questions.texts(question), choice.prompt)
-        return ModelDrafter(self._drafts, choice.prompt, drawn, self._model.vocabulary.size, seed=choice.seed)
+        return LlamaDrafter(self._drafts, choice.prompt, drawn, self._model.vocabulary.size, seed=choice.seed)
 
     def forget(self, choices: Sequence[ThreadedChoice]) -> None:
         """These were closed by their reader; the lock is held."""

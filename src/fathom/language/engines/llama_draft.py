@@ -19,9 +19,9 @@ from fathom.language.engines.base import Sampling
 from fathom.language.engines.common_prefix import common_prefix
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_model import Context, Model, words
-from fathom.language.speculative import Draft, Laws, draw, laws
+from fathom.language.model_drafting import ModelDrafter
 
-__all__ = ["DraftModel", "ModelDrafter", "check_alike", "open_draft"]
+__all__ = ["DraftModel", "LlamaDrafter", "check_alike", "open_draft"]
 
 _PIECE = 64  # tokens that are read at a time
 _PADDING = 512  # rows beyond the words of one vocabulary, by which models of a family differ
@@ -97,47 +97,24 @@ class DraftModel:
         self.model.free()
 
 
-class ModelDrafter:
-    """Drafts one text. ``size`` is that of the target's vocabulary; ``sampling`` is None where the likeliest tokens are
-    to be drafted.
-    """
-
-    free = False
+class LlamaDrafter(ModelDrafter):
+    """Drafts one text by the smaller model."""
 
     def __init__(
         self, model: DraftModel, text: Sequence[int], sampling: Sampling | None, size: int, *, seed: int
     ) -> None:
-        self._model, self._sampling, self._size = model, sampling, size
-        self._text = list(text)
-        self._rng = np.random.default_rng((seed, 1))  # apart from the numbers that drafts are weighed with
+        super().__init__(text, sampling, size, seed=seed)
+        self._model = model
 
-    @property
-    def behind(self) -> int:
-        return self._model.missing(self._text)
+    def _missing(self, text: Sequence[int]) -> int:
+        return self._model.missing(text)
 
-    def read(self) -> int:
-        before = self.behind
-        self._model.read(self._text)
-        return before - self.behind
+    def _go_on(self, text: Sequence[int]) -> object:
+        return self._model.read(text)
 
-    def extend(self, tokens: Sequence[int]) -> None:
-        self._text += tokens
+    def _next(self, text: list[int]) -> NDArray[np.float32] | None:
+        logits = self._model.read(text)
+        return None if self._model.missing(text) > 1 else logits
 
-    def draft(self, most: int, branches: int = 1) -> Draft:
-        """A chain, whatever ``branches``; shorter where the turn would end, or the model is interrupted."""
-        tokens: list[int] = []
-        drawn: list[Laws] = []
-        while len(tokens) < most:
-            logits = self._model.read([*self._text, *tokens])
-            if logits is None or self._model.missing([*self._text, *tokens]) > 1:
-                break
-            logits = logits[: self._size]
-            if self._sampling is not None:
-                law = laws(logits, self._sampling)
-                drawn.append(np.pad(law, (0, self._size - len(law))))
-                tokens.append(int(draw(law[None], self._rng.random(1))[0]))
-            else:
-                tokens.append(int(logits.argmax()))
-            if self._model.model.vocabulary.ends(tokens[-1]):
-                break
-        return Draft.chain(tokens, laws=np.stack(drawn) if drawn else None)
+    def _ends(self, token: int) -> bool:
+        return self._model.model.vocabulary.ends(token)
