@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fathom.language.engines.base import CallPart, Finish, Piece, Span
-from fathom.records import ToolCall
+from fathom.records import ToolCall, Trajectory
 
 __all__ = ["Choice"]
 
@@ -61,6 +62,16 @@ class Choice:
             )
             for _, call in sorted(parts.items())
         )
+
+    def tokens_after(self, before: Trajectory) -> dict[str, Any]:
+        """What is known of a trajectory's tokens when these follow ``before``: the fields of ``Trajectory`` that have
+        an entry for each."""
+        return {
+            "logprobs": (*before.logprobs, *self.logprobs),
+            "top_logprobs": (*before.top_logprobs, *self.top_logprobs),
+            "spelled": (*before.spelled, *self.spelled),
+            "likeliest": (*before.likeliest, *self.likeliest),
+        }
 
     @property
     def span(self) -> Span:

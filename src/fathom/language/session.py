@@ -32,6 +32,7 @@ from fathom.language.engines.base import (
     Sampling,
     Span,
 )
+from fathom.language.leases import Leases
 from fathom.language.prompts import Form, again, open_thinking
 from fathom.language.structured import read_calls
 from fathom.language.timing import DEFAULT_DEPTH, Timing
@@ -84,7 +85,7 @@ class LanguageSession:
         self.direct = direct
         self.timing = timing
         self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
-        self._leases: dict[Lease, int] = {}  # of trajectories that may still be concluded, and the bytes held for each
+        self._leases = Leases()
 
     @property
     def traits(self) -> EngineTraits:
@@ -161,9 +162,7 @@ class LanguageSession:
                 lease.close()
                 break
             leases.append(lease)
-            self._leases[lease] = size
-            if size:  # nothing is known of what servers hold
-                meter.hold(size)
+            self._leases.hold(lease, size)
         return depth, leases
 
     def _start(self, expansion: Expansion) -> _State:
@@ -174,7 +173,7 @@ class LanguageSession:
             return _State()
         state: _State = expansion.parent.state
         if state.lease is not None:
-            self._free(state.lease)  # the children bring leases of their own
+            self._leases.free(state.lease)  # the children bring leases of their own
         return replace(state, lease=None)
 
     def _request(self, expansion: Expansion, start: _State, leases: Sequence[Lease], meter: Meter) -> Request:
@@ -294,10 +293,7 @@ class LanguageSession:
             parsed=parsed,
             finished=finished,
             reason=self._reason(choice, finished),
-            logprobs=(*before.logprobs, *choice.logprobs),
-            top_logprobs=(*before.top_logprobs, *choice.top_logprobs),
-            spelled=(*before.spelled, *choice.spelled),
-            likeliest=(*before.likeliest, *choice.likeliest),
+            **choice.tokens_after(before),
             tool_calls=calls,
             error=choice.error,
             state=_State(spans, lease, start.revises, greedy=expansion.greedy),
@@ -345,7 +341,7 @@ class LanguageSession:
         open_: list[Trajectory] = []
         leases: list[Lease] = []
         for trajectory in trajectories:
-            lease = self._lease_of(trajectory, meter)
+            lease = self._leases.of(trajectory, meter, self.form.tokens, self.traits.price)
             if lease.left == 0:
                 yield trajectory
             else:
@@ -366,34 +362,18 @@ class LanguageSession:
         began = time.monotonic()
         ids = [trajectory.id for trajectory in open_]
         async for index, choice in self._generate(request, ids, leases, "conclude", self.form.closed if said else None):
-            self._free(leases[index])
+            self._leases.free(leases[index])
             whole = choice.complete or choice.finish is Finish.STOP
             if whole and not choice.error:
                 self.timing.concluded(choice.tokens, time.monotonic() - began)
             yield await self._with_conclusion(open_[index], said, choice, whole)
-
-    def _lease_of(self, trajectory: Trajectory, meter: Meter) -> Lease:
-        """What pays for its conclusion: its own lease, or a new one where that has gone to children that did not come
-        back."""
-        lease: Lease | None = trajectory.state.lease
-        if lease is None or lease.left == 0:
-            lease = meter.lease(self.form.tokens, price=self.traits.price)
-            self._leases[lease] = 0
-        return lease
 
     async def _with_conclusion(self, trajectory: Trajectory, said: str, choice: Choice, whole: bool) -> Trajectory:
         """``said`` are the words that were put into the model's mouth, ``choice`` those that it went on with."""
         if choice.error:
             return replace(trajectory, error=choice.error)
         stated = choice.span.text
-        concluded = replace(
-            trajectory,
-            text=trajectory.text + said + stated,
-            logprobs=(*trajectory.logprobs, *choice.logprobs),
-            top_logprobs=(*trajectory.top_logprobs, *choice.top_logprobs),
-            spelled=(*trajectory.spelled, *choice.spelled),
-            likeliest=(*trajectory.likeliest, *choice.likeliest),
-        )
+        concluded = replace(trajectory, text=trajectory.text + said + stated, **choice.tokens_after(trajectory))
         if not stated.strip():
             return concluded
         concluded = await self._stated(concluded, self.form.complete(said + stated))
@@ -422,14 +402,7 @@ class LanguageSession:
 
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories:
-            if trajectory.state.lease is not None:
-                self._free(trajectory.state.lease)
-
-    def _free(self, lease: Lease) -> None:
-        """Give back the tokens of a lease that are not used, and the memory that is held with it."""
-        lease.close()
-        if size := self._leases.pop(lease, 0):
-            lease.meter.hold(-size)
+            self._leases.drop(trajectory)
 
     def stop(self, ids: Collection[int] | None = None) -> None:
         for generation, open_choices in list(self._running.items()):
@@ -439,8 +412,7 @@ class LanguageSession:
 
     async def aclose(self) -> None:
         self.stop()
-        for lease in list(self._leases):
-            self._free(lease)
+        self._leases.close()
 
 
 _REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cut", Finish.FAILED: "failed"}
