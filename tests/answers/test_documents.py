@@ -76,6 +76,7 @@ def branching(depth: int) -> dict[str, Any]:
     [
         ({"pattern": "^(a+)+$"}, json.dumps("a" * 60 + "!")),
         ({"pattern": "^(a|a|b)*$"}, json.dumps("a" * 60 + "!")),
+        ({"pattern": "^(a|aa)+$"}, json.dumps("a" * 60 + "!")),
         (branching(60), "1"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "1"),
         ({"$ref": "#/nowhere"}, "1"),

@@ -8,20 +8,20 @@ to check counts as not valid.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, DecimalException
 from functools import lru_cache
 from typing import Any
 
-import regex
-
+from fathom.answers.bounded import Bounds, TooLong, Undecided, bounded, unbounded
+from fathom.answers.spelling import spelled
 from fathom.errors import SpecError
 
-__all__ = ["Schema", "canonical_json"]
+__all__ = ["Schema", "canonical_json", "read_json"]
 
 _SCHEMA_LENGTH = 32_768  # of the schema as text
-_REFERENCES = 2_000  # that one check may follow: without references, a check cannot take much longer than a reading
-_PATTERN_SECONDS = 0.05
+_IN_PASSING = Bounds(seconds=1.0, search=0.05, references=2_000, strict=False)
+"""Of a check that others wait for. The clock is for what is hostile: what is not ends long before."""
 
 
 def canonical_json(text: str) -> str | None:
@@ -31,7 +31,7 @@ def canonical_json(text: str) -> str | None:
     True
     """
     try:
-        return _written(json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse))
+        return spelled(json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse))
     except (ValueError, RecursionError, DecimalException):
         return None
 
@@ -40,41 +40,13 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON value")
 
 
-def _written(value: Any) -> str:
-    match value:
-        case dict():
-            return "{" + ",".join(f"{json.dumps(k)}:{_written(v)}" for k, v in sorted(value.items())) + "}"
-        case list():
-            return "[" + ",".join(map(_written, value)) + "]"
-        case Decimal():
-            return _number(value)
-        case _:
-            return json.dumps(value)
-
-
-def _number(value: Decimal) -> str:
-    """By its digits and the power of ten behind them: ``1.50`` is ``15e-1``. Never written out: ``1e999`` is long."""
-    sign, digits, exponent = value.as_tuple()
-    written = "".join(map(str, digits)).lstrip("0")
-    kept = written.rstrip("0")
-    if not kept or not isinstance(exponent, int):
-        return "0"
-    power = exponent + len(written) - len(kept)
-    return f"{'-' * sign}{kept}{f'e{power}' if power else ''}"
-
-
-class _TooLong(Exception):
-    """A check that would take long."""
-
-
 class Schema:
     """A JSON schema, of any draft that the package ``jsonschema`` knows. Raises SpecError for what is none.
 
-    References to other documents are not followed. A schema with patterns for the names of properties is checked for
-    being JSON alone, as is a pattern that Python cannot read: neither can be bounded in time here.
+    References to other documents are not followed.
     """
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Mapping[str, Any] | bool) -> None:
         import jsonschema
         import referencing
 
@@ -82,16 +54,17 @@ class Schema:
         if len(written) > _SCHEMA_LENGTH:
             raise SpecError(f"a JSON schema of {len(written)} characters; at most {_SCHEMA_LENGTH} are taken")
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+        what = jsonschema.validators.validator_for(kind.META_SCHEMA, default=kind)
         try:
-            kind.check_schema(dict(schema))
-        except (jsonschema.SchemaError, RecursionError) as error:
-            raise SpecError(f"not a JSON schema: {getattr(error, 'message', error):.200}") from None
-        self._left = 0
-        bounded = {name: self._following(kind.VALIDATORS[name]) for name in _REFERRING if name in kind.VALIDATORS}
-        extend: Any = jsonschema.validators.extend  # untyped
-        kind = extend(kind, {**bounded, "pattern": _pattern})
+            with _IN_PASSING.hold():
+                form = bounded(what)(kind.META_SCHEMA, format_checker=what.FORMAT_CHECKER)
+                wrong = next(form.iter_errors(dict(schema) if isinstance(schema, Mapping) else schema), None)
+        except (RecursionError, TooLong) as error:
+            raise SpecError(f"not a JSON schema that can be read: {type(error).__name__}") from None
+        if wrong is not None:
+            raise SpecError(f"not a JSON schema: {wrong.message:.200}")
         nowhere: referencing.Registry[Any] = referencing.Registry()
-        self._validator = None if '"patternProperties"' in written else kind(schema, registry=nowhere)
+        self._validator: Any = None if unbounded(written) else bounded(kind)(schema, registry=nowhere)
 
     @classmethod
     def of(cls, schema: Mapping[str, Any]) -> Schema:
@@ -99,44 +72,53 @@ class Schema:
         return _remembered(json.dumps(schema))
 
     def allows(self, text: str) -> bool:
-        """Whether a text is JSON that the schema allows."""
-        from referencing.exceptions import Unresolvable
+        """Whether a text is JSON that the schema allows.
 
-        self._left = _REFERENCES
+        Patterns that cannot be read say nothing; a schema with both patternProperties and unevaluatedProperties is
+        checked for being JSON alone.
+        """
         try:
-            document = json.loads(text, parse_constant=_refuse)
-            return self._validator is None or bool(self._validator.is_valid(document))
-        except (ValueError, RecursionError, _TooLong, Unresolvable):
+            document = read_json(text)
+            return self._validator is None or self._first_fault(document, _IN_PASSING) is None
+        except (Undecided, ValueError):
             return False
 
-    def _following(self, plain: Any) -> Any:
-        def follow(validator: Any, *said: Any) -> Iterator[Any]:
-            self._left -= 1
-            if self._left < 0:
-                raise _TooLong
-            yield from plain(validator, *said) or ()
+    def judge(self, document: Any, seconds: float) -> tuple[bool | None, str]:
+        """Whether the schema allows a document, and what is wrong with it. None where that cannot be told, for lack of
+        time, say."""
+        if self._validator is None:
+            return None, "patternProperties and unevaluatedProperties in one schema cannot be checked in bounded time"
+        try:
+            fault = self._first_fault(document, Bounds(seconds))
+        except TooLong:
+            return None, f"the check takes longer than {seconds:g} s"
+        except Undecided as error:
+            return None, str(error)
+        return fault is None, fault or "valid"
 
-        return follow
+    def _first_fault(self, document: Any, bounds: Bounds) -> str | None:
+        """Raises Undecided."""
+        from referencing.exceptions import Unresolvable
+
+        try:
+            with bounds.hold():
+                error = next(self._validator.iter_errors(document), None)
+        except (ArithmeticError, RecursionError, Unresolvable) as error:  # what a number is divided by, for one
+            raise Undecided(f"{type(error).__name__}: {error}") from None
+        if error is None:
+            return None
+        where = "/".join(map(str, error.absolute_path)) or "the root"
+        return f"at {where}: {error.message:.200}"
 
 
-_REFERRING = ("$ref", "$dynamicRef", "$recursiveRef")
+def read_json(text: str) -> Any:
+    """The document that a text is. Raises ValueError for what is no JSON, or nested too deep."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 @lru_cache(maxsize=256)
 def _remembered(schema: str) -> Schema:
     return Schema(json.loads(schema))
-
-
-def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
-    from jsonschema import ValidationError
-
-    if not validator.is_type(instance, "string"):
-        return
-    try:
-        found = regex.search(pattern, instance, timeout=_PATTERN_SECONDS)
-    except TimeoutError:
-        raise _TooLong from None
-    except regex.error:
-        return
-    if not found:
-        yield ValidationError(f"{instance!r:.80} does not match {pattern!r:.80}")

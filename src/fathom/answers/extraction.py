@@ -1,8 +1,8 @@
 """Where a model's output states its final answer, and what it states.
 
 Explicit marks come first: the last ``\\boxed{…}``, then the last of "final answer is …", "Answer: …" and ``#### …``.
-Only an output without any is read for a lone answer in its last line. Text before ``</think>`` is reasoning, and counts
-only where nothing follows it. All scans are linear in the text, and only its last `_WINDOW` characters are searched.
+Only an output without any is read for a lone answer in its last line. A reasoning section (`thought`) counts only where
+nothing else is said. All scans are linear in the text, and only its last `_WINDOW` characters are searched.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 
 from fathom.answers.notation import balanced
+from fathom.answers.thought import thought_of
 
 __all__ = ["code_block", "extract"]
 
 _WINDOW = 50_000
 _LONE_LENGTH = 80
-_THOUGHT_ENDS = ("</think>", "</thinking>", "</thought>", "</reasoning>", "◁/think▷", "<|end_of_thought|>")
 _BOXED = re.compile(r"\\(?:f?boxed|fbox)\s{0,4}(\{|\S{1,40})")
 _MARK = re.compile(r"####|(?<!\w)(?:[Aa]nswer|ANSWER|[Rr]esult|RESULT|[Ss]olution|SOLUTION)")
 _STEMS = ("####", "nswer", "NSWER", "esult", "ESULT", "olution", "OLUTION")  # of every mark, but for its first letter
@@ -50,7 +50,8 @@ def extract(text: str, kind: str | None = None) -> str | None:
     `kind` (an `answers.AnswerKind`) says what the question calls for and lets the last line be read more freely: its
     last number, its option, its yes or no. For ``"code"`` it is the last fenced block of code.
     """
-    spoken, thought = _after_thought(text)
+    found = thought_of(text)
+    spoken, thought = found.spoken, found.thought
     if kind == "code":
         return code_block(spoken) or (code_block(thought) if not spoken.strip() else None)
     spoken = spoken[-_WINDOW:]
@@ -72,18 +73,6 @@ def code_block(text: str) -> str | None:
     blocks = [block for block in blocks if block[1].strip()]
     preferred = [code for language, code in blocks if language.startswith("py")] or [code for _, code in blocks]
     return preferred[-1] if preferred else None
-
-
-def _after_thought(text: str) -> tuple[str, str]:
-    """What was said after the reasoning section, and the section itself."""
-    if "<" not in text and "◁" not in text:
-        return text, ""
-    end, mark = max((text.rfind(mark), mark) for mark in _THOUGHT_ENDS)
-    if end >= 0:
-        return text[end + len(mark) :], text[:end]
-    if text.lstrip().startswith(("<think>", "<thinking>", "<thought>", "<reasoning>", "◁think▷")):
-        return "", text  # the reasoning was cut off
-    return text, ""
 
 
 def _stated(text: str, kind: str | None) -> str | None:

@@ -39,6 +39,7 @@ __all__ = ["AnswerKind", "Canonical", "canonical", "same"]
 
 AnswerKind = Literal["number", "fraction", "percent", "expression", "choice", "boolean", "set", "text", "code"]
 
+_MAX_BRACKETS = 60  # nested, each takes frames of the stack of whoever asks
 _MAX_LENGTH = 2000
 _CACHED_LENGTH = 200
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
@@ -135,7 +136,7 @@ def _boolean(text: str) -> Canonical | None:
 
 def _mathematics(text: str) -> Canonical | None:
     """Numbers, then collections and relations of what this function understands, then expressions."""
-    if len(text) > 600 or not text:
+    if len(text) > 600 or not text or sum(map(text.count, "([{")) > _MAX_BRACKETS:
         return None
     found = _number(text) or _plus_minus(text) or _collection(text) or _interval(text)
     if found is not None:
