@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fathom
 from fathom import Meter
-from fathom.errors import SpecError
+from fathom.errors import LimitError, SpecError
 from fathom.judges.agreement import Agreement, closeness
 from fathom.judges.base import Candidate
 from fathom.judges.embedding import LocalEmbedder
@@ -121,6 +121,44 @@ async def test_the_model_picks_and_pays_for_it() -> None:
     picked = prompt.split("<B-")[1].split("\n")[1]
     assert result.answer == picked
     assert result.receipt.spent.tokens_by_role["judge"] == 2
+
+
+def picking(shown: list[str]) -> LanguageModel:
+    """Answers with a number, and picks the first of those that it is shown."""
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        if not prompt.messages[0].content.startswith("Several responses"):
+            return f"We should do number {rng.randrange(10**6)}."
+        shown.append(prompt.messages[-1].content)
+        return '{"pick": "A"}'
+
+    return LanguageModel(ScriptedEngine(script), form="text")
+
+
+@pytest.mark.parametrize("strategy", ["best-of-n", "auto", "direct | best-of-n"])
+async def test_more_texts_than_a_model_can_pick_from_are_refused_before_anything_is_spent(strategy: str) -> None:
+    shown: list[str] = []
+    model, meter = picking(shown), Meter()
+    with pytest.raises(LimitError, match=r"at most 26 answers.*27"):
+        await fathom.asolve(model, "?", strategy=f"{strategy}(width=27, judge=agreement(by=model))", budget=meter)
+    assert meter.spent.calls == 0
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "best-of-n(judge=agreement(by=model))",
+        "auto(judge=agreement(by=model))",
+        "vote(width=30, stop=never) | best-of-n(width=10, judge=agreement(by=model))",
+    ],
+)
+async def test_a_budget_for_more_texts_is_used_as_far_as_a_model_can_pick(spec: str) -> None:
+    shown: list[str] = []
+    result = await fathom.asolve(picking(shown), "?", strategy=spec, budget=fathom.Budget(width=60))
+    (prompt,) = shown
+    assert prompt.count("number") <= 26
+    assert result.answer in prompt
+    assert not any("no verdict" in note for note in result.receipt.notes)
 
 
 async def test_a_model_that_picks_nothing_gives_no_verdict() -> None:

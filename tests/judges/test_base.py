@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fathom.judges.base import Candidate, EachVerifier, Once, Verdict, Verifier
+import fathom
+from fathom.judges.base import Candidate, EachVerifier, Once, Verdict, Verifier, verdicts_of
 from fathom.judges.registry import make_judge
-from fathom.search import STRATEGIES
+from fathom.language.engines.scripted import ScriptedEngine
+from fathom.language.model import LanguageModel
+from fathom.search import STRATEGIES, BestOfN
 
 
 class Length(EachVerifier):
@@ -60,6 +63,25 @@ async def test_another_problem_is_another_question() -> None:
     for problem in ("p", "q", "p"):
         await judge.judge(problem, [Candidate("…", "a")])
     assert len(inner.asked) == 2
+
+
+@pytest.mark.parametrize("given", [0.5, None, True, "good", object()])
+async def test_what_is_no_verdict_costs_itself_and_never_the_run(given: object) -> None:
+    class Careless(EachVerifier):
+        name = "careless"
+
+        async def verdict(self, problem: str, candidate: Candidate) -> Verdict:
+            return given if candidate.answer == "7" else Verdict(0.5)  # type: ignore[return-value]
+
+    first, second = await verdicts_of(Careless(), "?", [Candidate("…", "7"), Candidate("…", "8")])
+    assert first.empty
+    assert type(given).__name__ in first.detail
+    assert second == Verdict(0.5)
+    model = LanguageModel(ScriptedEngine({"7": 1.0, "8": 1.0}), form="short")
+    result = await fathom.asolve(model, "?", strategy=BestOfN(width=8, judge=Careless()))
+    assert {t.answer for t in result.trajectories} == {"7", "8"}
+    assert result.answer == "8"
+    assert any(type(given).__name__ in note for note in result.receipt.notes)
 
 
 async def test_one_failure_costs_one_verdict() -> None:

@@ -62,6 +62,47 @@ async def test_cheats_do_not_pass(name: str) -> None:
     assert verdict.score == 0
 
 
+QUESTION = 'def f(x):\n    """Squares.\n    >>> f(4)\n    16\n    >>> f(5)\n    25\n    """\n'
+WRONG = "def f(x): return 0\n"
+SHADOWS = {
+    "the examiner": "def expect(*a): pass\ndef expect_shown(*a): pass\n",
+    "the examiner, by a value": "expect = expect_shown = 1\n",
+    "builtins": "def abs(x): return 0\n",
+    "builtins, by values": "abs = AssertionError = Exception = 0\n",
+    "importing": "def __import__(*a): pass\n__builtins__ = {}\n",
+    "importing, in the examiner's own words": """
+import gc
+def __import__(*a): pass
+for line in gc.get_objects():
+    if type(line).__name__ == 'Line':
+        line.send(['defined', ['f', '__import__', '__builtins__', 'expect', 'abs'], {'expect': 1, '__debug__': False}])
+""",
+}
+
+
+@pytest.mark.parametrize("shadow", SHADOWS)
+@pytest.mark.parametrize(
+    "judge",
+    [
+        UnitTests(seconds=15.0),
+        UnitTests(seconds=15.0, code="import math\nassert abs(f(3) - math.sqrt(81)) < 1e-6"),
+    ],
+    ids=["examples", "code"],
+)
+async def test_no_name_of_the_candidate_takes_the_place_of_what_decides(judge: UnitTests, shadow: str) -> None:
+    (verdict,) = await judge.judge(QUESTION, [Candidate(f"```python\n{SHADOWS[shadow]}{WRONG}\n```")])
+    assert (verdict.passed, verdict.score) == (False, 0.0), verdict
+
+
+async def test_a_builtins_name_is_the_candidates_where_the_question_asks_for_it() -> None:
+    question = 'def sum(xs):\n    """The alternating sum.\n    >>> sum([5, 3, 1])\n    3\n    """\n'
+    right, wrong = "def sum(xs): return xs[0] - xs[1] + xs[2]", "def add(xs): return xs[0]"
+    verdicts = await UnitTests(code="assert sum([9, 1, 2]) == 10").judge(
+        question, [Candidate(f"```python\n{code}\n```") for code in (right, wrong)]
+    )
+    assert [verdict.passed for verdict in verdicts] == [True, False]
+
+
 async def test_the_right_program_passes() -> None:
     (verdict,) = await JUDGE.judge("", [Candidate("```python\ndef double(x): return x * 2\n```")])
     assert verdict.passed, verdict

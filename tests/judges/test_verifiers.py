@@ -43,6 +43,9 @@ def test_all_have_names_and_summaries() -> None:
         ("exact(reference=1, tolerance=-1)", "tolerance"),
         ('regex(pattern="(")', "not a regular expression"),
         ("regex(pattern=a, seconds=0)", "seconds"),
+        ('regex(pattern="((a{1000}){1000}){1000}")', "too large"),
+        ('regex(pattern="(?x)(a{1000}) {1000}")', "too large"),
+        ('regex(pattern="a{200000000}")', "too large"),
         ("regex(pattern=a, on=nowhere)", "on"),
         ('json-schema(schema="{")', "not JSON"),
         ('json-schema(schema="{\\"type\\": 3}")', "not a JSON schema"),
@@ -77,9 +80,16 @@ async def test_exact_tolerates_what_it_is_told_to() -> None:
     assert (await _one(judge, "I do not know", None)).passed is False
 
 
+@pytest.mark.parametrize(
+    "pattern", [r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$", "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "x{1,5000}"]
+)
+def test_regex_takes_what_is_repeated_within_reason(pattern: str) -> None:
+    assert Regex(pattern=pattern).pattern == pattern
+
+
 async def test_regex_matches_the_answer_or_the_text() -> None:
     digits = str(random.randint(0, 10**9))
-    assert (await _one(make_judge('regex(pattern="^\\\\d+$")'), "x", digits)).passed
+    assert (await _one(make_judge('regex(pattern="^\\d+$")'), "x", digits)).passed
     assert (await _one(make_judge('regex(pattern="^\\\\d+$")'), digits, "x")).passed is False
     assert (await _one(make_judge('regex(pattern="^\\\\d+$", on=text)'), digits, "x")).passed
     assert (await _one(Regex(pattern="ABC", ignore_case=True), "", "xabcx")).passed
@@ -126,6 +136,40 @@ SCHEMA = json.dumps({"type": "object", "required": ["n"], "properties": {"n": {"
 )
 async def test_json_is_held_against_the_schema(text: str, passed: bool) -> None:
     assert (await _one(JsonSchema(schema=SCHEMA), text)).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ('{"pattern": "^(a|aa)+$"}', f'"{"a" * 60}!"'),
+        ('{"patternProperties": {"^(a|aa)+$": {"type": "null"}}}', f'{{"{"a" * 60}!": 1}}'),
+        (
+            '{"$ref": "#/$defs/a", "$defs": {"a": {"items": {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}, '
+            '"type": "array"}}}',
+            "[" * 60 + "1" + "]" * 60,
+        ),
+    ],
+    ids=["pattern", "names", "references"],
+)
+async def test_a_check_without_end_costs_the_verdict_and_holds_nothing_up(schema: str, text: str) -> None:
+    judge = JsonSchema(schema=schema, seconds=0.3)
+    check = asyncio.create_task(_one(judge, text))
+    turns = 0
+    while not check.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    verdict = check.result()
+    assert verdict.passed is None
+    assert "longer than 0.3 s" in verdict.detail
+    assert turns > 1
+
+
+async def test_a_document_of_many_items_is_judged() -> None:
+    judge = JsonSchema(schema='{"type": "array", "uniqueItems": true}', seconds=20.0)
+    items = [{"n": n} for n in range(10_000)]
+    assert (await _one(judge, json.dumps(items))).passed
+    assert (await _one(judge, json.dumps([*items, items[7]]))).passed is False
+    assert (await _one(judge, json.dumps([*items, *items]))).passed is False, "too long"
 
 
 async def test_schemas_reach_for_no_other_document() -> None:

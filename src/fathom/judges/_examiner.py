@@ -3,7 +3,8 @@
 The candidate's process is forked before the tests are read, so it can neither see them nor reach where results are
 told, and what it returns comes back as plain data, so an object that claims to equal everything does not. To exit, to
 print "passed", or to patch the interpreter therefore helps nobody. The tests see each function of the candidate as
-a function that calls across; arguments that it changes in place are changed on this side too.
+a function that calls across; arguments that it changes in place are changed on this side too. What decides stays the
+tests' own: no name of the candidate's takes the place of the examiner's or of a builtin, but for the one asked for.
 
 `unit_tests.py` runs this file as the sandbox's program, with a call of `main` appended; the cases come on standard
 input as JSON, a list of sources, each to run by itself. Each is answered by a line, ``[true, ""]`` or ``[false, why]``.
@@ -171,16 +172,21 @@ def expect_shown(actual: Any, shown: str) -> None:
         raise AssertionError(f"got {actual!r:.100}, not {shown:.100}")
 
 
-def examine(cases: list[str], line: Line, tell: Callable[[list[Any]], None]) -> None:
+def visible(name: str, asked: str | None) -> bool:
+    """Whether tests see what the candidate calls so: a builtin's name is the candidate's where it was ``asked`` for."""
+    return not name.startswith("__") and (name == asked or not hasattr(builtins, name))
+
+
+def examine(cases: list[str], asked: str | None, line: Line, tell: Callable[[list[Any]], None]) -> None:
     kind, *rest = line.receive()
     if kind != "defined":
         for _ in cases:
             tell([False, f"the program failed: {rest[0]}: {rest[1]}"])
         return
     for case in cases:
-        namespace: dict[str, Any] = {"__name__": "tests", "expect": expect, "expect_shown": expect_shown}
-        namespace |= {name: decode(value) for name, value in rest[1].items() if not name.startswith("__")}
-        namespace |= {name: Remote(line, name) for name in rest[0]}
+        namespace: dict[str, Any] = {name: decode(value) for name, value in rest[1].items() if visible(name, asked)}
+        namespace |= {name: Remote(line, name) for name in rest[0] if visible(name, asked)}
+        namespace |= {"__name__": "tests", "expect": expect, "expect_shown": expect_shown}
         try:
             exec(compile(case, "tests.py", "exec"), namespace)
             tell([True, ""])
@@ -188,7 +194,7 @@ def examine(cases: list[str], line: Line, tell: Callable[[list[Any]], None]) -> 
             tell([False, f"{type(error).__name__}: {error}"[:MAX_REASON]])
 
 
-def main(source: str) -> None:
+def main(source: str, asked: str | None = None) -> None:
     sys.set_int_max_str_digits(0)
     calls, replies = os.pipe(), os.pipe()
     if os.fork() == 0:
@@ -209,7 +215,7 @@ def main(source: str) -> None:
         results.flush()
 
     try:
-        examine(cases, Line(replies[0], calls[1]), tell)
+        examine(cases, asked, Line(replies[0], calls[1]), tell)
     except Gone as gone:
         tell([False, str(gone)])
     except (ValueError, BrokenPipeError):

@@ -73,6 +73,10 @@ class Agreement:
                 raise SpecError("agreement(server=…) needs the model's name on it: agreement(server=…, model=…)")
 
     @property
+    def at_most(self) -> int | None:
+        return _Picked.at_most if self.by == "model" else None
+
+    @property
     def needs(self) -> frozenset[Capability]:
         return frozenset({Capability.WORDS}) if self.by == "model" and not self.model else frozenset()
 
@@ -123,12 +127,14 @@ class _Closest(_Together):
 
 
 class _Picked(_Together):
+    at_most: ClassVar[int] = len(ascii_uppercase)
+
     def __init__(self, asker: Asker) -> None:
         self.asker = asker
 
     async def scores(self, problem: str, texts: Sequence[str]) -> list[float]:
-        if len(texts) > len(ascii_uppercase):
-            raise SpecError(f"agreement(by=model) can pick from {len(ascii_uppercase)} texts, not {len(texts)}")
+        if len(texts) > self.at_most:
+            raise SpecError(f"agreement(by=model) can pick from {self.at_most} texts, not {len(texts)}")
         letters = ascii_uppercase[: len(texts)]
         data = quoted(problem=problem, **dict(zip(letters, texts, strict=True)))
         shares = await self.asker.weigh(Question(_PICK, data, "pick", dict.fromkeys(letters, 1.0)))

@@ -18,8 +18,8 @@ from typing import Any
 
 from fathom.budget import Meter
 from fathom.errors import CapabilityError, EngineError
-from fathom.language.charging import charge
-from fathom.language.engines.base import Engine, EngineCapability, Prompt, Request, Sampling
+from fathom.language.charging import charge, cut_off
+from fathom.language.engines.base import Engine, EngineCapability, Piece, Prompt, Request, Sampling
 from fathom.reasoner import Session
 from fathom.records import Message
 
@@ -78,6 +78,7 @@ class _Reply:
     logprobs: list[float] = field(default_factory=list)
     top: list[Sequence[tuple[str, float]]] = field(default_factory=list)
     tokens: int = 0
+    ended: bool = False
 
 
 class Asker:
@@ -142,15 +143,24 @@ class Asker:
                 stream=not unlimited,
                 deadline=None if unlimited else meter.deadline,
             )
+
+            def take(piece: Piece) -> None:
+                reply.text.append(piece.text)
+                reply.logprobs += piece.logprobs
+                reply.top += piece.top_logprobs
+                reply.tokens += piece.tokens
+                reply.ended = piece.finish is not None
+                charge(lease, ROLE, piece, seen=reply.tokens, parameters=traits.parameters)
+
             async with engine.generate(request) as generation:
-                async for piece in generation:
-                    reply.text.append(piece.text)
-                    reply.logprobs += piece.logprobs
-                    reply.top += piece.top_logprobs
-                    reply.tokens += piece.tokens
-                    charge(lease, ROLE, piece, seen=reply.tokens, parameters=traits.parameters)
-                    if piece.error is not None:
-                        raise NoVerdict(str(piece.error)) from piece.error
+                try:
+                    async for piece in generation:
+                        take(piece)
+                        if piece.error is not None:
+                            raise NoVerdict(str(piece.error)) from piece.error
+                finally:
+                    if not reply.ended:
+                        await cut_off(generation, (0,), take)
         return reply
 
 

@@ -8,12 +8,14 @@ that fails costs its verdict, never the run, and one that spends does so on the 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
 from fathom.budget import Meter
+from fathom.errors import SpecError
 from fathom.reasoner import Capability, Session
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "Verdict",
     "Verifier",
     "judge_needs",
+    "most_of",
+    "require_seconds",
     "timing_of",
     "verdicts_of",
 ]
@@ -73,6 +77,11 @@ class Verdict:
         if not 0.0 <= self.score <= 1.0:
             raise ValueError(f"a verdict's score must lie in [0, 1], not {self.score!r}")
 
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing of the candidate, only why there is nothing to say."""
+        return self.passed is None and not self.score and self.detail != ""
+
     @classmethod
     def of(cls, passed: bool, detail: str = "") -> Verdict:
         """The verdict of a judge that knows only right and wrong."""
@@ -90,8 +99,9 @@ class Verifier(Protocol):
     """A judge of candidates. Verdicts come back one a candidate, in the order of the candidates.
 
     One that can judge only a certain form of answer says so in an attribute ``form`` (``"code"``, say); one that needs
-    something of the model that it judges, in ``needs``, a set of capabilities; when to ask it, in ``timing``; and one
-    that has a model write, how many tokens a verdict on one candidate takes at most, in ``verdict_tokens``.
+    something of the model that it judges, in ``needs``, a set of capabilities; when to ask it, in ``timing``; one that
+    can compare only so many candidates together, in ``at_most``; and one that has a model write, how many tokens a
+    verdict on one candidate takes at most, in ``verdict_tokens``.
     """
 
     name: ClassVar[str]
@@ -116,9 +126,20 @@ def timing_of(judge: Verifier) -> Timing:
     return Timing(getattr(judge, "timing", Timing.EACH))
 
 
+def most_of(judge: Verifier | None) -> int | None:
+    """How many candidates a judge can judge together at most, None where nothing limits that."""
+    return getattr(judge, "at_most", None)
+
+
 def judge_needs(judge: Verifier | None) -> frozenset[Capability]:
     """What a judge needs of the model whose candidates it judges."""
     return frozenset(getattr(judge, "needs", ()))
+
+
+def require_seconds(judge: str, seconds: float) -> None:
+    """Raise SpecError for a time limit that is none."""
+    if not 0 < seconds < math.inf:
+        raise SpecError(f"{judge}(seconds=…) must be a positive number of seconds, not {seconds!r}")
 
 
 async def verdicts_of(judge: Verifier, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
@@ -127,9 +148,13 @@ async def verdicts_of(judge: Verifier, problem: str, candidates: Sequence[Candid
         verdicts = await judge.judge(problem, candidates)
         if len(verdicts) != len(candidates):
             raise ValueError(f"{judge.name} gave {len(verdicts)} verdicts on {len(candidates)} candidates")
+        return [verdict if isinstance(verdict, Verdict) else _no_verdict(verdict) for verdict in verdicts]
     except Exception as error:  # whatever a judge raises is its verdict, by the rule of this module
         return [Verdict.failed(error)] * len(candidates)
-    return verdicts
+
+
+def _no_verdict(given: object) -> Verdict:
+    return Verdict.failed(f"the judge gave a {type(given).__name__}, where a Verdict(score) was expected")
 
 
 class EachVerifier:

@@ -26,7 +26,7 @@ class Exact(EachVerifier):
 
     name: ClassVar[str] = "exact"
 
-    reference: str | int | float = option(help="the right answer")
+    reference: str | int | float = option(help="the right answer", harmless=True)
     tolerance: float = option(0.0, "how far a number may be off, as a share of the reference")
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """The scorer ``prm``: a process reward model, which says of every step of a solution how likely it is right so far
 (Lightman et al., "Let's Verify Step by Step", arXiv 2305.20050), behind a server or in process.
 
-Steps are split at blank lines. How the scores of the steps become one is said, never guessed: `min` and `last` are
+Steps are split at blank lines, and hold no control tokens, by which a candidate could leave its place in the chat that
+the model is shown. How the scores of the steps become one is said, never guessed: `min` and `last` are
 what Snell et al. (arXiv 2408.03314) compare, `product` is Lightman's, and models are trained for one of them.
 """
 
@@ -19,7 +20,7 @@ from fathom.errors import SpecError, one_of
 from fathom.judges.base import Candidate, EachVerifier, Timing, Verdict, Verifier
 from fathom.judges.prm_formats import LOCAL_FORMATS, SERVER_FORMATS
 from fathom.judges.prm_server import ServerScorer, StepScorer
-from fathom.judges.quoting import hollow
+from fathom.judges.quoting import defused, hollow
 from fathom.judges.registry import JUDGES
 from fathom.reasoner import Session
 from fathom.specs import option
@@ -104,5 +105,5 @@ class _Scoring(EachVerifier):
     async def verdict(self, problem: str, candidate: Candidate) -> Verdict:
         if (why := hollow(candidate)) is not None:
             return Verdict.of(False, why)
-        scores = await self.scorer.scores(problem, steps_of(candidate.text))
+        scores = await self.scorer.scores(defused(problem), steps_of(defused(candidate.text)))
         return Verdict(aggregate(scores, self.said.aggregate))

@@ -14,10 +14,15 @@ from typing import Any, ClassVar
 
 from fathom.errors import UpstreamError
 
-__all__ = ["LOCAL_FORMATS", "SERVER_FORMATS", "ServerFormat"]
+__all__ = ["LOCAL_FORMATS", "SERVER_FORMATS", "ServerFormat", "without"]
 
 LOCAL_FORMATS = ("qwen-math-prm", "skywork-o1-prm", "math-shepherd")
 """The formats of `fathom.judges.prm_local`, which needs packages that may not be there."""
+
+
+def without(tag: str, text: str) -> str:
+    """A text in which a step cannot end: with a space for each tag, so that what was around it makes no new one."""
+    return text.replace(tag, " ")
 
 
 class ServerFormat(ABC):
@@ -61,11 +66,8 @@ class VLLMPooling(ServerFormat):
                     "role": "system",
                     "content": "Please reason step by step, and put your final answer within \\boxed{}.",
                 },
-                {"role": "user", "content": problem},
-                {
-                    "role": "assistant",
-                    "content": "".join(f"{step.replace('<extra_0>', '')}<extra_0>" for step in steps),
-                },
+                {"role": "user", "content": without("<extra_0>", problem)},
+                {"role": "assistant", "content": "".join(f"{without('<extra_0>', step)}<extra_0>" for step in steps)},
             ],
         }
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from fathom.budget import Meter
 from fathom.errors import EngineError, MissingDependency, ModelFileError
+from fathom.judges.prm_formats import without
 
 __all__ = ["LOCAL", "LocalScorer"]
 
@@ -55,6 +56,9 @@ class LocalFormat(ABC):
         if not ids:
             raise ModelFileError(f"{path}: its tokeniser knows no {self.tag!r}, which this format ends its steps with")
         self.tag_id: int = ids[-1]
+        added = (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+        own = (self.tag, *self.tokenizer.all_special_tokens, *added)
+        self.own_tokens = tuple(dict.fromkeys(token for token in own if token.strip()))
         self.load_head(path)
 
     def load_head(self, path: str) -> None:  # noqa: B027 - a language model needs none
@@ -77,9 +81,12 @@ class LocalFormat(ABC):
             found = self.at(self.torch.tensor([ids]), self.torch.tensor(ends))
         return [min(1.0, max(0.0, score)) for score in found.tolist()], len(ids)
 
-    def without_tag(self, text: str) -> str:
-        """The text with no tag of its own, so that a step can end only where it does."""
-        return text.replace(self.tag, "")
+    def plain(self, text: str) -> str:
+        """The text with no token of the model's own in it, the tag least of all: a step ends only where it does, and a
+        turn where the chat template ends it."""
+        for token in self.own_tokens:
+            text = without(token, text)
+        return text
 
     def tagged(self, ids: list[int]) -> tuple[list[int], list[int]]:
         """The ids, and where among them the tags are."""
@@ -98,8 +105,8 @@ class QwenMathPRM(LocalFormat):
     def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
         turns = [
             {"role": "system", "content": _QWEN_SYSTEM},
-            {"role": "user", "content": self.without_tag(problem)},
-            {"role": "assistant", "content": "".join(self.without_tag(step) + self.tag for step in steps)},
+            {"role": "user", "content": self.plain(problem)},
+            {"role": "assistant", "content": "".join(self.plain(step) + self.tag for step in steps)},
         ]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
         return self.tagged(self.tokenizer.encode(text, add_special_tokens=False))
@@ -122,10 +129,10 @@ class SkyworkPRM(LocalFormat):
         def encode(text: str) -> list[int]:
             return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-        ids = encode(f"{self.tokenizer.bos_token or ''}{problem}\n")
+        ids = encode(f"{self.tokenizer.bos_token or ''}{self.plain(problem)}\n")
         ends = []
         for step in steps:  # by the piece, so that no token reaches from one step into the next
-            ids += [*encode(step), self.tag_id]
+            ids += [*encode(self.plain(step)), self.tag_id]
             ends.append(len(ids) - 1)
         return ids, ends
 
@@ -141,8 +148,8 @@ class MathShepherd(LocalFormat):
     tag = "ки"
 
     def encode(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
-        text = "\n".join(f"{self.without_tag(step)} {self.tag}" for step in steps)
-        return self.tagged(self.tokenizer.encode(f"{self.without_tag(problem)} {text}"))
+        text = "\n".join(f"{self.plain(step)} {self.tag}" for step in steps)
+        return self.tagged(self.tokenizer.encode(f"{self.plain(problem)} {text}"))
 
     def at(self, ids: Any, ends: Any) -> Any:
         signs = [self.tokenizer.encode(sign, add_special_tokens=False)[-1] for sign in ("+", "-")]

@@ -12,7 +12,7 @@ import re
 
 from fathom.judges.base import Candidate
 
-__all__ = ["hollow", "quoted"]
+__all__ = ["defused", "hollow", "quoted"]
 
 _CONTROL = re.compile(
     r"<(?=[|｜/]|s>|start_of|end_of|bos>|eos>)|\[(?=/?(?:INST|SYS|AVAILABLE_TOOLS|TOOL))", re.IGNORECASE
@@ -53,6 +53,11 @@ def hollow(candidate: Candidate) -> str | None:
     return None if rest else "the opening of an answer, and nothing after it"
 
 
+def defused(text: str) -> str:
+    """The text with no control token of a chat template in it: they lose their bracket."""
+    return _CONTROL.sub("‹", text)
+
+
 def quoted(**texts: str) -> str:
     """The texts, each between tags of its name and a mark that none of them can hold, one after the other.
 
@@ -61,6 +66,4 @@ def quoted(**texts: str) -> str:
     """
     digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in texts.items()).encode("utf-8", "replace"))
     mark = digest.hexdigest()[:20]
-    return "\n\n".join(
-        f"<{name}-{mark}>\n{_CONTROL.sub('‹', text).strip()}\n</{name}-{mark}>" for name, text in texts.items()
-    )
+    return "\n\n".join(f"<{name}-{mark}>\n{defused(text).strip()}\n</{name}-{mark}>" for name, text in texts.items())

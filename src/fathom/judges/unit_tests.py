@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from fathom.errors import SpecError
-from fathom.judges.base import Candidate, EachVerifier, Verdict
-from fathom.judges.docstring_examples import examples_in, program
+from fathom.judges.base import Candidate, EachVerifier, Verdict, require_seconds
+from fathom.judges.docstring_examples import entry_point, examples_in, program
 from fathom.judges.registry import JUDGES
 from fathom.judges.sandbox import Sandbox, SandboxLimits, SandboxResult
 from fathom.specs import option
@@ -27,6 +27,7 @@ class UnitTests(EachVerifier):
 
     The score is the share of cases that pass; `passed` is whether all do. Without any case there is no verdict. The
     candidate runs in a process apart from its tests, which see plain data only: numbers, texts and collections of them.
+    They see what it defines by name, but nothing that is named like a builtin unless the question asks for it.
     """
 
     name: ClassVar[str] = "tests"
@@ -38,8 +39,7 @@ class UnitTests(EachVerifier):
     memory_mb: int = option(512, "memory of the candidate's process, in MiB")
 
     def __post_init__(self) -> None:
-        if not 0 < self.seconds < float("inf"):
-            raise SpecError(f"tests(seconds=…) must be a positive number of seconds, not {self.seconds!r}")
+        require_seconds("tests", self.seconds)
         if self.memory_mb < 64:
             raise SpecError(f"tests(memory_mb=…) must be at least 64, not {self.memory_mb!r}")
         try:
@@ -51,7 +51,8 @@ class UnitTests(EachVerifier):
         cases = [self.code] if self.code else [example.case for example in examples_in(problem)]
         if not cases:
             return Verdict.failed("the question has no examples to test with; give tests(code=…)")
-        return await run_cases(program(problem, candidate.answer or candidate.text), cases, self.limits)
+        source = program(problem, candidate.answer or candidate.text)
+        return await run_cases(source, cases, self.limits, asked=entry_point(problem))
 
     @property
     def limits(self) -> SandboxLimits:
@@ -60,11 +61,14 @@ class UnitTests(EachVerifier):
         )
 
 
-async def run_cases(source: str, cases: list[str], limits: SandboxLimits) -> Verdict:
-    """The verdict of test cases, each a Python source that fails by raising, on a program's source."""
+async def run_cases(source: str, cases: list[str], limits: SandboxLimits, asked: str | None = None) -> Verdict:
+    """The verdict of test cases, each a Python source that fails by raising, on a program's source.
+
+    They see what the program defines, but for names of builtins, unless it is the function that was ``asked`` for.
+    """
     examiner = _EXAMINER.read_text("utf-8")
     job = json.dumps(cases).encode()
-    result = await Sandbox(limits).run(f"{examiner}\n\nmain({source!r})\n", stdin=job)
+    result = await Sandbox(limits).run(f"{examiner}\n\nmain({source!r}, {asked!r})\n", stdin=job)
     outcomes = _outcomes(result, len(cases))
     right = sum(passed for passed, _ in outcomes)
     reasons = [reason for passed, reason in outcomes if not passed]
