@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fathom.recursive.config import ModelConfig, TrainConfig, settings
 
 SMALL = {"width": 16, "heads": 2, "ffn": 32, "mixer": 24, "supervision": 3, "batch": 16, "head_steps": 4, "warmup": 2}
+elastic: dict[str, Any] = {
+    "steps": 40,
+    "batch": 12,
+    "mode": "paper",
+    "learning_rate": 1e-4,
+    "validate_every": 10,
+    "head_steps": 4,
+    "save_every": 0.0,
+}
+"""A run that one, two or three processes can share."""
 
 
 def tiny(preset: str = "gram", **overrides: object) -> tuple[ModelConfig, TrainConfig]:

@@ -15,7 +15,9 @@ import torch
 import fathom
 from fathom import Budget
 from fathom.budget import Meter
-from fathom.errors import CapabilityError, InputError, LimitError, ModelFileError, NoAnswer, UnknownModel
+from fathom.errors import CapabilityError, InputError, LimitError, ModelFileError, NoAnswer, UnknownModel, UsageError
+from fathom.lab.datasets import load_dataset
+from fathom.lab.identity import terms_of
 from fathom.models import open_model
 from fathom.reasoner import Expansion
 from fathom.records import Problem, StopReason, Trajectory
@@ -23,7 +25,7 @@ from fathom.recursive.checkpoint import Checkpoint, save_checkpoint
 from fathom.recursive.library import shipped
 from fathom.recursive.reasoner import RecursiveReasoner, open_recursive
 from fathom.recursive.session import RecursiveSession
-from fathom.recursive.tasks import Task
+from fathom.recursive.tasks import Task, open_task
 from fathom.recursive.tasks.sudoku_solver import Grid
 
 STRATEGIES = [
@@ -370,6 +372,61 @@ async def test_a_checkpoint_that_does_not_exist_is_broken_or_of_another_task(tmp
     assert (await fathom.asolve(mine, puzzle)).receipt.valid
     await mine.aclose()
     await model.aclose()
+
+
+async def sixteen(uri: str, puzzle: str) -> tuple[RecursiveReasoner, set[tuple[str, float | None]]]:
+    """What is different among sixteen trajectories of four steps, their boards and values; the model is closed."""
+    model = await open_model(uri)
+    assert isinstance(model, RecursiveReasoner)
+    meter = Meter()
+    session = await session_of(model, puzzle, meter)
+    grown = await grow(session, Expansion(tuple(range(16)), units=4, at_least=4), meter)
+    await session.aclose()
+    await model.aclose()
+    return model, {(trajectory.text, trajectory.value) for trajectory in grown}
+
+
+async def test_with_noise_a_deterministic_model_has_different_trajectories_and_another_name() -> None:
+    (puzzle,) = fresh(open_task("queens-8"))
+    still, alike = await sixteen("recursive:queens-8-trm(constraints=false)", puzzle)
+    zero, also_alike = await sixteen("recursive:queens-8-trm(constraints=false, noise=0)", puzzle)
+    moved, apart = await sixteen("recursive:queens-8-trm(constraints=false, noise=0.6)", puzzle)
+    again, _ = await sixteen("recursive:queens-8-trm(noise=0.60, constraints=false)", puzzle)
+    assert alike == also_alike
+    assert (len(alike), len(apart)) == (1, 16)
+    assert again.name == moved.name == "recursive:queens-8-trm(noise=0.6, constraints=false)"
+    data = load_dataset("recursive:queens-8", questions=1)
+    terms = [terms_of(model, model.name, data, 0) for model in (still, zero, moved)]
+    assert len({term.model for term in terms}) == 3
+    assert len({term.model_hash for term in terms}) == 1
+
+
+async def test_a_noisy_model_solves_puzzles() -> None:
+    model = await open_recursive("queens-8-trm", noise=0.6)
+    solved = 0
+    for puzzle in fresh(model.task, 6):
+        with suppress(NoAnswer):
+            result = await fathom.asolve(model, puzzle, strategy="vote(width=24)", budget=Budget(depth=24))
+            assert keeps_the_rules(result.answer, puzzle)
+            assert result.receipt.model == "recursive:queens-8-trm(noise=0.6)"
+            solved += 1
+    assert solved >= 3
+    await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("recursive:queens-8(noise=0.6)", "a prior of its own"),
+        ("recursive:queens-8-trm(noise=-1)", "standard deviation"),
+        ("recursive:queens-8-trm(noise=nan)", "standard deviation"),
+        ("recursive:queens-8-trm(noise=loud)", "noise.*loud"),
+        ("recursive:queens-8-trm(noise=true)", "noise.*True"),
+    ],
+)
+async def test_noise_that_makes_no_sense_is_refused(uri: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        await open_model(uri)
 
 
 @pytest.mark.parametrize(("divided", "rows"), [("\n", 8), ("/", 8), ("", 1)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
-from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathom.errors import InputError
-from fathom.recursive.tasks import TASKS, Task, open_task
+from fathom.recursive.tasks import TASKS, Task, open_task, settings_for
 from fathom.recursive.tasks.digits import Digits
 from fathom.recursive.tasks.maze import Maze
 from fathom.recursive.tasks.queens import Queens, solutions
-from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind, read_sudoku_extreme
+from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind
 from fathom.recursive.tasks.sudoku_solver import Grid
 
 QUICK = ("queens-8", "queens-6-eased", "coloring-8", "sudoku-4", "sudoku-6-small", "maze-10-small")
@@ -136,6 +137,55 @@ def test_bad_input_is_one_clear_error(name: str, text: str, says: str) -> None:
         opened(name).parse(text)
 
 
+PAPER = {
+    "width": 512,
+    "heads": 8,
+    "ffn": 512,
+    "layers": 2,
+    "mixing": "attention",
+    "positions": "rope",
+    "inner": 4,
+    "transitions": 3,
+    "supervision": 16,
+    "early": "deterministic",
+    "mode": "paper",
+    "batch": 768,
+    "learning_rate": 1e-4,
+    "weight_decay": 1.0,
+    "clip": 1.0,
+    "ema": 0.9999,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("queens-8", {"beta": 0.07}),
+        ("queens-10", {"beta": 0.045}),
+        ("coloring-8", {"beta": 0.5}),
+        ("coloring-10", {"beta": 0.45}),
+        ("sudoku-6", {"beta": 0.1, "inner": 6, "mixing": "sequence"}),
+        ("sudoku-9", {"beta": 0.1, "inner": 6, "mixing": "sequence", "mixer": 512}),
+        ("digits", {"beta": 0.07}),
+        ("maze-30", {}),
+    ],
+)
+def test_size_paper_is_the_papers_settings_and_what_one_sets_goes_before_them(name: str, own: dict[str, Any]) -> None:
+    model, training = settings_for(open_task(name), "gram", "paper")
+    assert {**PAPER, **own}.items() <= {**asdict(model), **asdict(training)}.items()
+    changed = settings_for(open_task(name), "gram", "paper", beta=0.2, inner=3)
+    assert (changed[0].inner, changed[1].beta) == (3, 0.2)
+
+
+def test_at_other_sizes_the_task_goes_before_the_size_and_the_preset_before_both() -> None:
+    task = open_task("sudoku-9")
+    model, training = settings_for(task, "gram", "small")
+    assert (model.width, model.mixer, model.inner, training.beta) == (128, 81, 3, 0.5)
+    assert settings_for(task, "hrm", "small")[0].inner == 2
+    trm, halting = settings_for(task, "trm", "paper")
+    assert (trm.shared, trm.inner, halting.reconstruction, halting.halt_weight) == (True, 6, "stable-max", 0.5)
+
+
 def test_unknown_tasks_are_refused() -> None:
     with pytest.raises(InputError, match="Did you mean 'queens-8'"):
         open_task("queens-9")
@@ -165,27 +215,6 @@ def test_rating_is_zero_for_singles_and_grows_with_guessing() -> None:
     easy = grid.unique(Random(1), 50)
     assert grid.rating(easy.clues) == 0
     assert grid.rating([int(c) if c != "." else 0 for c in hard]) > 10
-
-
-def test_reads_sudoku_extreme(tmp_path: Path) -> None:
-    puzzle = Grid(3, 3).unique(Random(2), 32)
-    question = "".join(map(str, puzzle.clues)).replace("0", ".")
-    answer = "".join(map(str, puzzle.solution))
-    file = tmp_path / "puzzles.csv"
-    file.write_text(f"source,question,answer,rating\nhere,{question},{answer},3\n")
-    assert read_sudoku_extreme(file) == [puzzle]
-    file.write_text(f"source,question,answer,rating\nhere,{question},{answer[::-1]},3\n")
-    with pytest.raises(InputError, match=r"puzzles\.csv, puzzle 1"):
-        read_sudoku_extreme(file)
-    for hostile in (b"question,answer\n\xff\xfe,1\n", b"question,answer\n" + b"1" * 200_000 + b",1\n"):
-        file.write_bytes(hostile)
-        with pytest.raises(InputError, match="puzzle 1"):
-            read_sudoku_extreme(file)
-    with pytest.raises(InputError, match="absent"):
-        read_sudoku_extreme(tmp_path / "absent.csv")
-    file.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="columns"):
-        read_sudoku_extreme(file)
 
 
 def test_maze_paths_are_shortest_and_a_detour_is_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
-from small_models import tiny
+from small_models import elastic, tiny
 
 from fathom.errors import FathomError, InputError, LimitError, UsageError
-from fathom.recursive.checkpoint import load_checkpoint
+from fathom.recursive.checkpoint import load_checkpoint, load_state, save_state
+from fathom.recursive.distributed import cuda_device
 from fathom.recursive.tasks.queens import Queens
 from fathom.recursive.training_run import PACED, Progress, history_of, paced, settings_of_run, train
 
@@ -27,11 +30,13 @@ from fathom.recursive.tasks.queens import Queens
 from fathom.recursive.training import Trainer
 from fathom.recursive.training_run import train
 from fathom.recursive.distributed import World
-from small_models import tiny
+from small_models import elastic, tiny
 torch.set_num_threads(1)
 mode, out = sys.argv[1], Path(sys.argv[2])
 if mode == "train":
     train(Queens(6), *tiny(steps=60, save_every=0.0, validate_every=10, head_steps=30), out)
+elif mode == "elastic":
+    train(Queens(6), *tiny(**elastic), out)
 elif mode == "step":
     world = World.from_environment()
     trainer = Trainer(Queens(6), *tiny(), world=world)
@@ -88,6 +93,56 @@ def test_two_processes_take_the_step_of_one(script: Path, tmp_path: Path) -> Non
     one, two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_that_was_killed_goes_on_with_one_or_three(script: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    victim = run([*launch, "2", str(script), "elastic", str(killed)])
+    while not (killed / "history.jsonl").exists() or not history_of(killed):
+        assert victim.poll() is None
+        time.sleep(0.01)
+    everyone = [psutil.Process(victim.pid), *psutil.Process(victim.pid).children(recursive=True)]
+    for process in everyone:
+        process.kill()
+    victim.wait()
+    psutil.wait_procs(everyone)
+    assert [file.name for file in killed.glob("state-*")] == ["state-0.safetensors"]
+    state = load_state(killed / "state-0.safetensors")
+    assert 10 <= state["trainer"]["step"] < elastic["steps"]
+    assert {len(rows) for rows in state["trainer"]["slots"].values()} == {elastic["batch"]}
+    shutil.copytree(killed, tmp_path / "three")
+    one = train(Queens(6), *tiny(**elastic), killed)
+    assert run([*launch, "3", str(script), "elastic", str(tmp_path / "three")]).wait() == 0
+    three = load_checkpoint(tmp_path / "three" / "checkpoint.safetensors")
+    whole = train(Queens(6), *tiny(**elastic), tmp_path / "whole")
+    for other in (three, whole):
+        assert other.step == one.step == elastic["steps"]
+        for name, weight in one.model.state_dict().items():
+            torch.testing.assert_close(other.model.state_dict()[name], weight, rtol=0.02, atol=0.02)
+    for folder in ("killed", "three", "whole"):
+        assert [entry["step"] for entry in history_of(tmp_path / folder)] == [10, 20, 30, 40]
+
+
+def test_a_state_of_half_of_the_slots_is_refused(tmp_path: Path) -> None:
+    settings = tiny(steps=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(Queens(6), *settings, tmp_path, stop=_Stops(0))
+    state = load_state(tmp_path / "state-0.safetensors")
+    state["trainer"]["slots"]["h"] = state["trainer"]["slots"]["h"][:8]
+    save_state(state, tmp_path / "state-0.safetensors")
+    with pytest.raises(InputError, match="holds 8 of 16 slots"):
+        train(Queens(6), *settings, tmp_path)
+
+
+def test_each_process_of_a_machine_has_a_device_of_its_own() -> None:
+    assert cuda_device({}, 1) == "cuda:0"
+    assert [cuda_device({"LOCAL_RANK": str(local), "RANK": "9"}, 4) for local in range(4)] == [
+        f"cuda:{local}" for local in range(4)
+    ]
+    with pytest.raises(UsageError, match="process 3 of this machine has no CUDA device"):
+        cuda_device({"LOCAL_RANK": "2"}, 2)
 
 
 class _Stops:
@@ -178,16 +233,18 @@ def test_a_folder_with_a_run_of_other_settings_is_refused_by_their_names(tmp_pat
     assert settings_of_run(tmp_path / "elsewhere") is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "emptied"])
+@pytest.mark.parametrize("damage", ["cut", "other", "emptied", "unsettled"])
 def test_a_damaged_state_is_one_clear_error(tmp_path: Path, damage: str) -> None:
     settings = tiny(steps=1)
     train(Queens(6), *settings, tmp_path)
     state = tmp_path / "state-0.safetensors"
+    save_state({**load_state(state), "settings": {"steps": "many"}}, tmp_path / "unsettled")
     state.write_bytes(
         {
             "cut": state.read_bytes()[:-100],
             "other": (tmp_path / "checkpoint.safetensors").read_bytes(),
             "emptied": b"",
+            "unsettled": (tmp_path / "unsettled").read_bytes(),
         }[damage]
     )
     with pytest.raises(InputError, match=r"state-0\.safetensors is no .*state.*Remove it to start over"):

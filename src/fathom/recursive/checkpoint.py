@@ -9,6 +9,7 @@ leaves the old one or the new one.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fathom.errors import FathomError, InputError, ModelFileError
-from fathom.recursive.config import ModelConfig, Shape, TrainConfig
+from fathom.recursive.config import MOST_OF_ANYTHING, ModelConfig, Shape, TrainConfig, configured
 from fathom.recursive.model import RecursiveModel
 
 __all__ = [
@@ -39,6 +40,9 @@ __all__ = [
 VERSION = 1
 _TENSOR = "tensor"
 """The key that stands for a tensor in a training state's metadata."""
+_SHARES = ("accuracy", "accuracy_first_step", "coverage", "score", "halt_threshold", "halt_accuracy")
+_RANGES = {**dict.fromkeys(_SHARES, (0.0, 1.0)), "halt_depth": (1.0, 1e6)}
+"""Between which bounds a metric lies. What is not among them may be any number."""
 
 
 @dataclass(frozen=True)
@@ -84,26 +88,65 @@ def load_checkpoint(path: Path, task: str | None = None, device: str = "cpu") ->
     try:
         with safe_open(path, "pt", device=device) as file:
             about = json.loads((file.metadata() or {}).get("fathom", "null"))
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError, ValueError) as error:
+            _require_kind(about, path, task)
+            try:
+                return _checkpoint(about, file)
+            except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise ModelFileError(
+                    f"{path} is damaged: its weights or settings do not form a model ({error})"
+                ) from error
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is missing or damaged: {error}. Train it again or fetch it anew.") from error
+
+
+def _require_kind(about: Any, path: Path, task: str | None) -> None:
+    """Raise ``ModelFileError`` where a file's metadata is not that of a checkpoint, of this version, for ``task``."""
     if not isinstance(about, dict) or "version" not in about:
         raise ModelFileError(f"{path} is a safetensors file, but no recursive checkpoint: it has no 'fathom' metadata")
     if about["version"] != VERSION:
         raise ModelFileError(
-            f"{path} is of checkpoint version {about['version']}; this package reads version {VERSION}"
+            f"{path} is of checkpoint version {about['version']!s:.40}; this package reads version {VERSION}"
         )
     if task is not None and about.get("task") != task:
-        raise ModelFileError(f"{path} was trained for {about.get('task')!r}, not for {task!r}")
-    try:
-        training = about["training"]
-        model = RecursiveModel(ModelConfig(**about["model"]), Shape(**about["shape"]))
-        model.load_state_dict(weights)
-        checkpoint = Checkpoint(about["task"], model, TrainConfig(**training), about["step"], dict(about["metrics"]))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelFileError(f"{path} is damaged: its weights or settings do not form a model ({error})") from error
-    model.to(device).requires_grad_(False).eval()
-    return checkpoint
+        raise ModelFileError(f"{path} was trained for {about.get('task')!r:.40}, not for {task!r}")
+
+
+def _checkpoint(about: Mapping[str, Any], file: Any) -> Checkpoint:
+    """What ``about`` says and the open ``file`` holds, whose weights are read once they are known to fit."""
+    task, step = about["task"], about["step"]
+    if not isinstance(task, str) or type(step) is not int or step < 0:
+        raise ValueError(f"a task's name and a number of steps were expected, not {task!r:.40} and {step!r:.40}")
+    training, metrics = configured(TrainConfig, about["training"]), _metrics(about["metrics"])
+    model = RecursiveModel.outline(configured(ModelConfig, about["model"]), configured(Shape, about["shape"]))
+    wanted = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{name[:80]} is {found.get(name, 'absent')} in place of {wanted.get(name, 'absent')}")
+    weights = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in wanted}
+    for name, weight in weights.items():
+        if not bool(weight.isfinite().all()):
+            raise ValueError(f"{name} holds what is no finite number")
+    model.fill(weights)
+    return Checkpoint(task, model.requires_grad_(False).eval(), training, step, metrics)
+
+
+def _metrics(said: Any) -> dict[str, Any]:
+    """The metrics that a file tells. Raises ``ValueError`` where one is no number that it could be."""
+    if not isinstance(said, dict):
+        raise ValueError("its metrics are no table")
+    for name, value in said.items():
+        low, high = _RANGES.get(name, (-math.inf, math.inf))
+        number = type(value) in (int, float) and abs(value) <= MOST_OF_ANYTHING and low <= value <= high
+        if not number and not (name == "lengthened" and _are_pairs(value)):
+            raise ValueError(f"its metric {name[:80]} is {value!r:.40}, which cannot be")
+    return said
+
+
+def _are_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and [type(number) for number in pair] == [int, int] for pair in value
+    )
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
@@ -119,7 +162,7 @@ def load_state(path: Path, device: str = "cpu") -> dict[str, Any]:
         with safe_open(path, "pt", device=device) as file:
             plain = json.loads((file.metadata() or {})["fathom-state"])
             state: dict[str, Any] = _with_tensors(plain, file.get_tensor)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} is no training state that can be resumed: {error}. Remove it to start over."
         ) from error

@@ -8,14 +8,13 @@ is decoded from h after any of them. Sources: Looped Transformers arXiv 2311.124
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from fathom.errors import LimitError, SpecError, one_of
 
-__all__ = ["PRESETS", "SIZES", "ModelConfig", "Shape", "TrainConfig", "settings"]
+__all__ = ["PRESETS", "SIZES", "ModelConfig", "Shape", "TrainConfig", "configured", "settings"]
 
 Mixing = Literal["attention", "sequence"]
 Positions = Literal["rope", "learned"]
@@ -24,7 +23,35 @@ Early = Literal["deterministic", "prior", "posterior"]
 Mode = Literal["paper", "on-policy"]
 Reconstruction = Literal["cross-entropy", "stable-max"]
 
-Config = TypeVar("Config", "ModelConfig", "TrainConfig")
+Config = TypeVar("Config", "Shape", "ModelConfig", "TrainConfig")
+
+MOST: Mapping[str, int] = {
+    "length": 1 << 16,
+    "symbols_in": 1 << 20,
+    "symbols_out": 1 << 16,
+    "fields": 1 << 16,
+    "width": 1 << 14,
+    "heads": 1 << 10,
+    "ffn": 1 << 16,
+    "layers": 1 << 6,
+    "mixer": 1 << 16,
+    "registers": 1 << 12,
+    "supervision": 1 << 12,
+    "batch": 1 << 20,
+}
+"""Counts far beyond any use: a file, or a slip of the pen, that asks for more is refused before it costs anything."""
+MOST_CALLS = 1 << 12
+"""Blocks that a supervision step may apply, one after another."""
+MOST_OF_ANYTHING = 10**18
+
+
+def _require_counts(of: str, config: object, names: Iterable[str], least: int = 1) -> None:
+    """Raise ``LimitError`` where a count is less than ``least`` or beyond all use."""
+    for name in names:
+        count, most = getattr(config, name), MOST.get(name, MOST_OF_ANYTHING)
+        if not least <= count <= most:
+            bound = f"at least {least}" if count < least else f"at most {most}"
+            raise LimitError(name, f"{name} of {of} must be {bound}, not {count}")
 
 
 @dataclass(frozen=True)
@@ -39,6 +66,9 @@ class Shape:
     symbols_in: int
     symbols_out: int
     fields: int = 1
+
+    def __post_init__(self) -> None:
+        _require_counts("a task's shape", self, ("length", "symbols_in", "symbols_out", "fields"))
 
 
 @dataclass(frozen=True)
@@ -90,9 +120,20 @@ class ModelConfig:
     """Whether symbol embeddings are multiplied by √D (TRM)."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "ffn", "layers", "mixer", "inner", "transitions", "supervision"):
-            if getattr(self, name) < 1:
-                raise LimitError(name, f"{name} of a recursive model must be at least 1, not {getattr(self, name)}")
+        counts = ("width", "heads", "ffn", "layers", "mixer", "inner", "transitions", "supervision")
+        _require_counts("a recursive model", self, counts)
+        _require_counts("a recursive model", self, ("registers",), least=0)
+        if (calls := self.transitions * (self.inner + 1) * self.layers) > MOST_CALLS:
+            raise LimitError(
+                "transitions",
+                f"a supervision step of {self.transitions} transitions, {self.inner} refinements each, applies {calls} "
+                f"blocks; at most {MOST_CALLS} make sense",
+            )
+        for name in ("noise", "first_temperature"):
+            if not getattr(self, name) >= 0:
+                raise LimitError(name, f"{name} of a recursive model is at least 0, not {getattr(self, name)}")
+        if not self.start_sigma > 0:
+            raise LimitError("start_sigma", f"start_sigma of a recursive model is above 0, not {self.start_sigma}")
         if self.mixing == "attention" and self.width % (2 * self.heads):
             raise LimitError("heads", f"width {self.width} does not divide into {self.heads} heads of an even size")
 
@@ -144,9 +185,8 @@ class TrainConfig:
     """Seconds between saved training states: what a killed run loses at most."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "head_steps", "validate_every", "validation_inputs", "validation_samples"):
-            if getattr(self, name) < 1:
-                raise LimitError(name, f"{name} of a training run must be at least 1, not {getattr(self, name)}")
+        counts = ("steps", "batch", "head_steps", "validate_every", "validation_inputs", "validation_samples")
+        _require_counts("a training run", self, counts)
         for name in ("on_policy_share", "exploration", "balance", "decay_from", "floor", "ema", "strangers"):
             if not 0 <= getattr(self, name) <= 1:
                 raise LimitError(name, f"{name} is a share between 0 and 1, not {getattr(self, name)}")
@@ -196,22 +236,31 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "heads": 8,
         "ffn": 512,
         "mixer": 512,
+        "mixing": "attention",
         "positions": "rope",
         "inner": 4,
         "transitions": 3,
         "supervision": 16,
-        "early": "prior",
+        "mode": "paper",
         "batch": 768,
         "learning_rate": 1e-4,
+        "decay_from": 1.0,
         "weight_decay": 1.0,
         "ema": 0.9999,
         "warmup": 2000,
     },
 }
+"""How large a model is. ``paper`` is all that the papers of TRM and GRAM say of model and training, but for what they
+say of a task (``Task.paper``) and for ``early``: a posterior in the early transitions leaks (docs/recursive.md).
+"""
 
 
-def settings(preset: str, size: str = "tiny", **overrides: Any) -> tuple[ModelConfig, TrainConfig]:
-    """The model and training settings of ``preset`` at ``size``; ``overrides`` name fields of either, and win.
+def settings(
+    preset: str, size: str = "tiny", of_task: Mapping[str, Any] | None = None, **overrides: Any
+) -> tuple[ModelConfig, TrainConfig]:
+    """The model and training settings of ``preset`` at ``size`` for a task that wants those ``of_task``.
+
+    Of these three, the preset goes before the task and the task before the size; ``overrides`` win.
 
     Raises ``SpecError`` for a preset, size or setting that does not exist, and for a value of the wrong type.
     """
@@ -219,26 +268,32 @@ def settings(preset: str, size: str = "tiny", **overrides: Any) -> tuple[ModelCo
         raise SpecError(one_of("preset", preset, PRESETS))
     if size not in SIZES:
         raise SpecError(one_of("size", size, SIZES))
-    chosen = {**SIZES[size], **PRESETS[preset], **overrides}
+    chosen = {**SIZES[size], **(of_task or {}), **PRESETS[preset], **overrides}
     model_fields = {field.name for field in fields(ModelConfig)}
     train_fields = {field.name for field in fields(TrainConfig)}
     if unknown := chosen.keys() - model_fields - train_fields:
         raise SpecError(one_of("setting", min(unknown), model_fields | train_fields))
     return (
-        _changed(ModelConfig(), {name: value for name, value in chosen.items() if name in model_fields}),
-        _changed(TrainConfig(), {name: value for name, value in chosen.items() if name in train_fields}),
+        configured(ModelConfig, {name: value for name, value in chosen.items() if name in model_fields}),
+        configured(TrainConfig, {name: value for name, value in chosen.items() if name in train_fields}),
     )
 
 
-def _changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """``config`` with other values, each of the type of its field."""
-    types = get_type_hints(type(config))
-    for name, value in changes.items():
-        words = get_args(types[name])
+def configured(kind: type[Config], said: Mapping[str, Any]) -> Config:
+    """A ``kind`` with the values that are ``said``, each of the type of its field, and its defaults for the rest.
+
+    Raises ``SpecError`` for a name that is no field, a value of another type, and a number that is none;
+    ``LimitError`` for one out of all bounds.
+    """
+    types = get_type_hints(kind)
+    for name, value in said.items():
+        if name not in types:
+            raise SpecError(one_of("setting", name, types))
+        words, wanted = get_args(types[name]), types[name]
         if words and value not in words:
-            raise SpecError(one_of(f"value of {name}", str(value), words))
-        if not words and type(value) is not types[name] and (types[name], type(value)) != (float, int):
-            raise SpecError(f"{name} is of type {types[name].__name__}, not {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise SpecError(f"{name} must be a finite number, not {value}")
-    return replace(config, **changes)
+            raise SpecError(one_of(f"value of {name}", str(value)[:40], words))
+        if not words and type(value) is not wanted and (wanted, type(value)) != (float, int):
+            raise SpecError(f"{name} is of type {wanted.__name__}, not {value!r:.40}")
+        if type(value) in (int, float) and not abs(value) <= MOST_OF_ANYTHING:
+            raise SpecError(f"{name} must be a finite number, of no astronomical size, not {value!s:.40}")
+    return kind(**said)

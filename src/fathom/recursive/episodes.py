@@ -8,13 +8,13 @@ whatever slots end, which makes them the same for any number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fathom.recursive.config import TrainConfig
+from fathom.recursive.distributed import World
 from fathom.recursive.model import Latent, RecursiveModel
 from fathom.recursive.tasks.base import Task
 
@@ -22,7 +22,7 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """``config.batch`` training episodes side by side, of which this process holds the rows that ``share`` picks."""
+    """``config.batch`` training episodes side by side, of which this process holds its share of the ``world``'s."""
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Slots:
         model: RecursiveModel,
         config: TrainConfig,
         generator: torch.Generator,
-        share: Callable[[Tensor], Tensor],
+        world: World,
     ) -> None:
-        self.task, self.config, self.generator, self.share = task, config, generator, share
+        self.task, self.config, self.generator, self.world = task, config, generator, world
         self.episode = model.config.supervision
         self.device = model.h0.device
         self.x, self.y, self.on_policy, self.explores_until = self._draw()
@@ -41,7 +41,7 @@ class Slots:
         self.h, self.l = start.h.clone(), start.l.clone()
 
     def _rows(self, drawn: Tensor) -> Tensor:
-        return self.share(drawn).to(self.device)
+        return self.world.share(drawn).to(self.device)
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A fresh problem for every slot, whether it runs on policy, and until which age it ignores the halt head."""
@@ -75,8 +75,12 @@ class Slots:
     _CARRIED = ("x", "y", "on_policy", "explores_until", "age", "h", "l")
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._CARRIED}
+        """All episodes, of every process; all of them have to ask."""
+        return {name: self.world.gather(getattr(self, name)) for name in self._CARRIED}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with this process's rows of ``state``, which may be that of another number of processes."""
         for name in self._CARRIED:
-            setattr(self, name, state[name])
+            if len(state[name]) != self.config.batch:
+                raise ValueError(f"it holds {len(state[name])} of {self.config.batch} slots")
+            setattr(self, name, self._rows(state[name]))

@@ -9,7 +9,7 @@ slot for the next. Any set of trajectories may advance together, in waves of bou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,6 +39,17 @@ class Trajectory:
     forks: int = 0
     greedy: bool = False
     """Whether it follows the mean of the prior: nothing of it is drawn."""
+    values: list[float] = field(default_factory=list)
+    """``value`` after each step that was noted."""
+    answers: list[tuple[int, Tensor]] = field(default_factory=list)
+    """The depth at which its answer became another one, and that answer."""
+
+    def note(self) -> None:
+        """Remember what it holds after a step, once it was judged and concluded."""
+        assert self.answer is not None, "it was concluded"
+        self.values.append(self.value)
+        if not self.answers or not torch.equal(self.answers[-1][1], self.answer):
+            self.answers.append((self.depth, self.answer.clone()))
 
 
 @dataclass
@@ -136,7 +147,7 @@ class Explorer:
         parent.forks += 1
         self._footprints.copy(origin, slot)
         copied = parent.problem, key, slot, parent.depth, parent.halt, parent.value, parent.answer
-        return Trajectory(*copied, greedy=greedy)
+        return Trajectory(*copied, greedy=greedy, values=list(parent.values), answers=list(parent.answers))
 
     def drop(self, trajectory: Trajectory) -> None:
         """Give up the trajectory's state and free its slot. Its answer, where it was concluded, stays."""

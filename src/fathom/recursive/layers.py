@@ -97,6 +97,11 @@ class Attention(nn.Module):
         self.out = Linear(width, width)
         self.register_buffer("rope", _rotary(length, width // heads) if rotary else None, persistent=False)
 
+    def turn(self) -> None:
+        """Compute the rotary positions anew: a model that was built without memory has none."""
+        if self.rope is not None:
+            self.rope = _rotary(*self.rope.shape[1:]).to(self.project.weight.device)
+
     def forward(self, x: Tensor) -> Tensor:
         length, batch, width = x.shape
         heads = self.project(x.flatten(0, 1)).view(length, batch, 3, self.heads, width // self.heads)

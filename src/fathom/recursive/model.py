@@ -9,7 +9,7 @@ registers + L, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.recursive.config import ModelConfig, Shape
-from fathom.recursive.layers import Block, Linear, Network, SwiGLU
+from fathom.recursive.layers import Attention, Block, Linear, Network, SwiGLU
 
 __all__ = ["Gaussian", "Latent", "RecursiveModel", "Step"]
 
@@ -127,6 +127,19 @@ class RecursiveModel(nn.Module):
         # z0 is one fixed sample, part of the model: a buffer, so that it is saved and never trained.
         self.register_buffer("h0", torch.randn(length, width, generator=generator))
         self.register_buffer("l0", torch.randn(length, width, generator=generator))
+
+    @classmethod
+    def outline(cls, config: ModelConfig, shape: Shape) -> RecursiveModel:
+        """A model with no memory behind its weights, which only tells their names and shapes, until :meth:`fill`."""
+        with torch.device("meta"):
+            return cls(config, shape)
+
+    def fill(self, weights: Mapping[str, Tensor]) -> None:
+        """Take ``weights``, which have the names and shapes of ``state_dict``, for its own: nothing is copied."""
+        self.load_state_dict(weights, assign=True)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.turn()
 
     @property
     def draws(self) -> int:

@@ -9,17 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from fathom.budget import Meter
-from fathom.errors import FathomError, LimitError, ModelFileError
+from fathom.errors import LimitError
 from fathom.reasoner import Capability
 from fathom.records import Problem
-from fathom.recursive.checkpoint import Checkpoint, load_checkpoint
+from fathom.recursive.checkpoint import Checkpoint
 from fathom.recursive.explorer import Explorer
 from fathom.recursive.flops import step_flops
-from fathom.recursive.library import find_checkpoint
+from fathom.recursive.library import open_checkpoint
 from fathom.recursive.pace import Pace
 from fathom.recursive.session import RecursiveSession
 from fathom.recursive.stepping import HAND_OVER, WAVE, Habits
-from fathom.recursive.tasks import Task, open_task
+from fathom.recursive.tasks import Task
+from fathom.specs import Spec
 
 __all__ = ["RecursiveReasoner", "open_recursive"]
 
@@ -34,9 +35,9 @@ class RecursiveReasoner:
     """A checkpoint seen as a reasoner: depth is supervision steps, width is latent trajectories.
 
     Its answers are judged by the constraints of its task, which also end a trajectory as soon as its answer is right;
-    without ``constraints`` its heads alone decide. Without ``halting`` a trajectory goes as deep as it is told to.
-    Torch runs in one worker thread, with ``threads`` threads of its own; more than one rarely pays for models of this
-    size, and threads that torch is first used in later start with as many.
+    without ``constraints``, or where the task cannot know what is right, its heads alone decide. Without ``halting`` a
+    trajectory goes as deep as it is told to. Torch runs in one worker thread, with ``threads`` threads of its own; more
+    than one rarely pays for models of this size, and threads that torch is first used in later start with as many.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class RecursiveReasoner:
         self.checkpoint = checkpoint
         self.task = task
         self.name = name or f"recursive:{task.name}"
-        self.constraints = constraints
+        self.constraints = constraints and task.verifies
         self.halting = halting
         self._worker = ThreadPoolExecutor(1, "fathom-recursive", torch.set_num_threads, (threads,))
         self._habits: Habits | None = None
@@ -70,6 +71,16 @@ class RecursiveReasoner:
     @property
     def max_width(self) -> int | None:
         return None
+
+    @property
+    def parameters(self) -> int:
+        """Its weights, counted."""
+        return sum(weight.numel() for weight in self.checkpoint.model.parameters())
+
+    @property
+    def unit_flops(self) -> float:
+        """The arithmetic of a supervision step of one trajectory."""
+        return step_flops(self.checkpoint.model)
 
     async def prepare(self) -> Habits:
         """Warm up and measure how long a step takes here, once."""
@@ -131,25 +142,30 @@ class RecursiveReasoner:
 
 
 async def open_recursive(
-    name_or_path: str, *, constraints: bool = True, halting: bool = True, threads: int = 1, device: str = "cpu"
+    name_or_path: str,
+    *,
+    constraints: bool = True,
+    halting: bool = True,
+    noise: float | None = None,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> RecursiveReasoner:
     """Open a shipped checkpoint by its name, or one by its file, ready to answer. See ``RecursiveReasoner``.
 
-    Raises UnknownModel, which lists those that are shipped, and ModelFileError for a file that cannot be used.
+    ``noise`` is the σ that makes a deterministic model sample (PTRM). What changes the answers is part of the model's
+    name, so that trajectories drawn in different ways are never taken for one another's. Raises as
+    :func:`~fathom.recursive.library.open_checkpoint`.
     """
-    path = find_checkpoint(name_or_path)
-    checkpoint = await asyncio.to_thread(load_checkpoint, path, device=device)
-    try:
-        task = open_task(checkpoint.task)
-    except FathomError as error:
-        raise ModelFileError(f"{path} was trained for a task that is not known here: {error}") from error
-    if task.shape != checkpoint.model.shape:
-        raise ModelFileError(
-            f"{path} is of another version of the task {task.name!r}: it reads and writes {checkpoint.model.shape}, "
-            f"the task {task.shape}"
-        )
+    checkpoint, task = await asyncio.to_thread(open_checkpoint, name_or_path, noise=noise, device=device)
+    told: dict[str, object] = {} if noise is None else {"noise": checkpoint.model.config.noise}
+    told |= {name: False for name, on in (("constraints", constraints), ("halting", halting)) if not on}
     reasoner = RecursiveReasoner(
-        checkpoint, task, name=f"recursive:{name_or_path}", constraints=constraints, halting=halting, threads=threads
+        checkpoint,
+        task,
+        name=str(Spec(f"recursive:{name_or_path}", told)),
+        constraints=constraints,
+        halting=halting,
+        threads=threads,
     )
     await reasoner.prepare()
     return reasoner

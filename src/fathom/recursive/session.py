@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -21,10 +22,11 @@ from fathom.costs import Costs
 from fathom.errors import LimitError
 from fathom.reasoner import Expansion, Reserve
 from fathom.records import StopReason, Trajectory
+from fathom.recount import Held, Recount
 from fathom.recursive.explorer import Explorer
 from fathom.recursive.explorer import Trajectory as Latent
 from fathom.recursive.stepping import WAVE, Habits, Row, Stepper
-from fathom.recursive.tasks.base import Task, in_form_of
+from fathom.recursive.tasks.base import Disguised, Task, in_form_of
 
 __all__ = ["RecursiveSession"]
 
@@ -66,9 +68,10 @@ class RecursiveSession:
         self.puzzle = puzzle
         self.explorer = explorer
         self.habits = habits
-        self._x = x
         self._constraints = constraints
-        self._problem = explorer.pose(x)
+        self._shown = task.disguises(x) if isinstance(task, Disguised) else [x]
+        self._inputs: dict[int, Tensor] = {}  # what each problem of the explorer shows
+        self._posed: dict[int, int] = {}  # the problem of each way to show the puzzle
         self._stepper = Stepper(explorer, habits, worker, self._validity, self._abandoned)
         self._held: dict[int, tuple[Latent, Meter]] = {}  # by slot
         self._out = 0  # trajectories that have not been given back
@@ -163,7 +166,7 @@ class RecursiveSession:
     def _begun(self, id: int, expansion: Expansion, meter: Meter) -> Latent:
         """A trajectory of its own, with the parent's past where there is one."""
         if expansion.parent is None:
-            latent = self.explorer.start(self._problem, id, greedy=expansion.greedy)
+            latent = self.explorer.start(self._problem(id), id, greedy=expansion.greedy)
             meter.observe(width=1)  # a continuation is no new line of thought: others are dropped for it
         else:
             latent = self.explorer.fork(expansion.parent.state, id, greedy=expansion.greedy)
@@ -171,6 +174,14 @@ class RecursiveSession:
         assert latent.slot is not None
         self._held[latent.slot] = latent, meter
         return latent
+
+    def _problem(self, id: int) -> int:
+        """What a trajectory starts from: the ways to show the puzzle take turns."""
+        at = id % len(self._shown)
+        if at not in self._posed:
+            self._posed[at] = self.explorer.pose(self._shown[at])
+            self._inputs[self._posed[at]] = self._shown[at]
+        return self._posed[at]
 
     def _fits(self, meter: Meter) -> bool:
         """Whether there is room for one more."""
@@ -204,24 +215,47 @@ class RecursiveSession:
             return told
         if row.finished:
             return self._answered(told, row.valid)
-        return replace(told, text=self._board(latent))
+        return replace(told, text=self._board(latent, latent.answer))
 
     def _answered(self, trajectory: Trajectory, valid: bool | None) -> Trajectory:
-        """With its answer: the board as people write it. One that breaks a constraint has no standing in a vote."""
-        board = self._board(trajectory.state)
+        """With its answer: the board as people write it. One that breaks a constraint, or that is none, has no standing
+        in a vote.
+        """
+        board = self._board(trajectory.state, trajectory.state.answer)
+        valid = valid if board else False
         return replace(trajectory, text=board, answer=board, key=board, parsed=valid is not False, valid=valid)
 
-    def _board(self, latent: Latent) -> str:
-        return in_form_of(self.puzzle, self.task.render(self._x, latent.answer))
+    def _board(self, latent: Latent, answer: Tensor | None) -> str:
+        assert answer is not None, "every step is concluded"
+        return in_form_of(self.puzzle, self.task.render(self._inputs[latent.problem], answer))
+
+    def recount(self, trajectory: Trajectory) -> Recount:
+        """What it would have answered after each of its steps (``fathom.recount.Recounting``)."""
+        latent: Latent = trajectory.state
+        right = self._right([(latent, answer) for _, answer in latent.answers])
+        held = [
+            Held(depth, self._board(latent, answer), valid)
+            for (depth, answer), valid in zip(latent.answers, right, strict=True)
+        ]
+        return Recount(tuple(latent.values), tuple(held))
+
+    def unfolding(self, given: Iterable[Trajectory], told: Mapping[int, int]) -> Iterator[tuple[int, Sequence[Held]]]:
+        """See ``fathom.recount.Unfolding``."""
+        known = ((t.id, t.state) for t in given if t.state is not None)
+        for id, latent in chain(((row.id, row.latent) for row in self._stepper.rows), known):
+            if new := latent.answers[told.get(id, 0) :]:
+                yield id, self.recount(Trajectory(id, state=replace(latent, values=[], answers=new))).held
 
     def _validity(self, latents: Sequence[Latent]) -> list[bool | None]:
         """Whether the answers that these hold are right, None where the constraints are not consulted."""
-        answers = [latent.answer for latent in latents if latent.answer is not None]
-        if not self._constraints or not answers:
-            return [None] * len(latents)
-        right: list[bool | None] = self.task.valid(
-            self._x.expand(len(answers), *self._x.shape), torch.stack(answers)
-        ).tolist()
+        return self._right([(latent, latent.answer) for latent in latents if latent.answer is not None])
+
+    def _right(self, held: list[tuple[Latent, Tensor]]) -> list[bool | None]:
+        """Whether the answers that latents hold, or held, are right."""
+        if not self._constraints or not held:
+            return [None] * len(held)
+        x = torch.stack([self._inputs[latent.problem] for latent, _ in held])
+        right: list[bool | None] = self.task.valid(x, torch.stack([answer for _, answer in held])).tolist()
         return right
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:

@@ -134,6 +134,11 @@ class Stepper:
         if self._rows and self._task is None:
             self._task = asyncio.create_task(self._run())
 
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Those that grow now."""
+        return list(self._rows.values())
+
     def growing(self, latent: Latent) -> Row | None:
         """The row that grows this trajectory, if one does."""
         return next((row for row in self._rows.values() if row.latent is latent), None)
@@ -214,6 +219,8 @@ class Stepper:
         """One supervision step of each: how it has settled, and whether its answer is right."""
         self.explorer.advance(latents)
         settled = self.explorer.settled(latents, SETTLING)
+        for latent in latents:
+            latent.note()
         return list(zip(settled, self._validity(latents), strict=True))
 
     def _look_at(self, row: Row, settled: End | None) -> None:

@@ -44,7 +44,9 @@ class _Outcome(NamedTuple):
 
 
 class Trainer:
-    """A training run at a step: ``advance`` makes one, ``state_dict`` is all that the next one depends on."""
+    """A training run at a step: ``advance`` makes one, ``state_dict`` is all that the next one depends on. Of several
+    processes, all have to make the same calls.
+    """
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class Trainer:
         self.optimizer = _optimizer(self.model, config)
         self.data = torch.Generator().manual_seed(2 * config.seed + 1)
         self.noise = torch.Generator(device).manual_seed(2 * config.seed + 2)
-        self.slots = Slots(task, self.model, config, self.data, self.world.share)
+        self.slots = Slots(task, self.model, config, self.data, self.world)
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.averages: dict[str, float] = {}

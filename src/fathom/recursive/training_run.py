@@ -1,8 +1,9 @@
 """A training run in a folder: started, killed at any moment, resumed, and ended with a checkpoint.
 
-The folder holds a training state for each process, the validations so far as ``history.jsonl``, and in the end
-``checkpoint.safetensors``. A run on the CPU that was resumed ends with the bits of one that was not: states hold all
-that the next step depends on, and no decision but when to save is taken by the clock.
+The folder holds the training state, the validations so far as ``history.jsonl``, and in the end
+``checkpoint.safetensors``. A run on the CPU that was resumed ends with the bits of one that was not: the state holds
+all that the next step depends on, and no decision but when to save is taken by the clock. It is one file whatever the
+number of processes, which may be another one when the run is resumed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = ["CHECKPOINT", "PACED", "Progress", "RunSettings", "history_of", "pace
 
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.jsonl"
+STATE = "state-0.safetensors"
 PACED = ("steps", "head_steps", "validate_every", "warmup")
 """The settings that :func:`paced` chooses."""
 TIMED = 2
@@ -93,7 +95,7 @@ class RunSettings:
 
 def settings_of_run(out: Path) -> Mapping[str, Any] | None:
     """The settings of the run in the folder ``out`` by name, or None where there is none to go on with."""
-    file = _state_file(out, 0)
+    file = out / STATE
     return dict(_read(file, "cpu")["settings"]) if file.exists() else None
 
 
@@ -112,7 +114,7 @@ def paced(
     """
     if not 0 < seconds < math.inf:
         raise LimitError("minutes", f"the time of a training run must be positive, not {seconds / 60:g} minutes")
-    world = World.from_environment()
+    world = World.from_environment(device)
     trainer = Trainer(task, model_config, config, device=device, compiled=compiled, world=world)
     fitting = HeadFitting(trainer.best, task, config, device)
     step, validation, roll_out = (_seconds(once) for once in (trainer.advance, trainer.validate, fitting.advance))
@@ -150,7 +152,7 @@ def train(
     so, the state is saved and ``KeyboardInterrupt`` raised. Raises ``InputError`` where the folder holds a run of other
     settings or a damaged state, and ``UsageError`` where another process is training in it.
     """
-    world = World.from_environment()
+    world = World.from_environment(device)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -174,7 +176,7 @@ class _Run:
             task, settings.model, settings.training, device=device, compiled=settings.compiled, world=world
         )
         self.fitting = HeadFitting(self.trainer.best, task, settings.training, device)
-        self.file = _state_file(out, world.rank)
+        self.file = out / STATE
         self.lengthened: list[tuple[int, int]] = []
         """The steps at which the run was lengthened, and how many it was to have until then."""
         self.validated: Mapping[str, float] | None = None
@@ -182,26 +184,24 @@ class _Run:
 
     def resume(self) -> None:
         """Go on from the folder's state, or leave a first one there."""
-        if not self.file.exists():
+        if not self.world.first_says(self.file.exists()):
             self._save()
-        else:
-            state = _read(self.file, self.device)
-            self.settings.require(state["settings"], self.out)
-            longer = self.settings.lengthens(state["settings"])
-            try:
-                self.trainer.load_state_dict(state["trainer"])
-                self.lengthened = [(at, of) for at, of in state.get("lengthened", [])]
-                if longer:
-                    self.lengthened.append((self.trainer.step, state["settings"]["steps"]))
-                    self.trainer.best.heads.load_state_dict(self.trainer.average.heads.state_dict())
-                else:
-                    self.fitting.load_state_dict(state["heads"])
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise InputError(f"{self.file} is damaged ({error}). Remove it to start over.") from error
-        at = self.trainer.step + self.fitting.updates
-        # Any process's disagreement stops all of them, rather than leaving the others to wait for it.
-        if self.world.any_says(at != self.world.first_says(at)):
-            raise InputError(f"the processes' states in {self.out} are of different steps; remove them to start over")
+            return
+        if not self.file.exists():
+            raise InputError(f"{self.out} is not the folder of the first process; they have to share one")
+        state = _read(self.file, self.device)
+        self.settings.require(state["settings"], self.out)
+        longer = self.settings.lengthens(state["settings"])
+        try:
+            self.trainer.load_state_dict(state["trainer"])
+            self.lengthened = [(at, of) for at, of in state.get("lengthened", [])]
+            if longer:
+                self.lengthened.append((self.trainer.step, state["settings"]["steps"]))
+                self.trainer.best.heads.load_state_dict(self.trainer.average.heads.state_dict())
+            else:
+                self.fitting.load_state_dict(state["heads"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self.file} is damaged ({error}). Remove it to start over.") from error
 
     def advance(self) -> bool:
         """One training step, or one roll-out for the heads; False where neither is left."""
@@ -242,8 +242,8 @@ class _Run:
             "heads": self.fitting.state_dict(),
             "lengthened": self.lengthened,
         }
-        save_state(state, self.file)
         if self.world.rank == 0:
+            save_state(state, self.file)
             lines = "".join(json.dumps(entry) + "\n" for entry in self.trainer.history)
             write(self.out / HISTORY, lines.encode())
         self.saved = time.monotonic()
@@ -280,13 +280,11 @@ def _alone_in(out: Path, world: World) -> Iterator[None]:
         lock.release()
 
 
-def _state_file(out: Path, rank: int) -> Path:
-    return out / f"state-{rank}.safetensors"
-
-
 def _read(file: Path, device: str) -> dict[str, Any]:
     state = load_state(file, device)
-    if not {"settings", "trainer", "heads"} <= state.keys():
+    settings = state.get("settings")
+    paced = isinstance(settings, dict) and all(type(settings.get(name)) is int for name in PACED)
+    if not paced or not {"trainer", "heads"} <= state.keys():
         raise InputError(f"{file} is no state of a training run. Remove it to start over.")
     return state
 

@@ -1,21 +1,25 @@
-"""The tasks that recursive models are trained on, by name. A task is one small file; see
-:class:`~fathom.recursive.tasks.base.Task`.
+"""The tasks that recursive models are trained on, by name; some are made from files of the user's, ``arc:PATH``. A task
+is one small file; see :class:`~fathom.recursive.tasks.base.Task`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from fathom.errors import InputError, one_of
-from fathom.recursive.tasks.base import Task
+from fathom.recursive.tasks.arc import Arc
+from fathom.recursive.tasks.base import Task, settings_for
 from fathom.recursive.tasks.coloring import Coloring
 from fathom.recursive.tasks.digits import Digits
 from fathom.recursive.tasks.maze import Maze
+from fathom.recursive.tasks.mnist import Mnist
 from fathom.recursive.tasks.queens import Queens
 from fathom.recursive.tasks.sudoku import Sudoku, SudokuKind
+from fathom.recursive.tasks.sudoku_extreme import SudokuExtreme
 from fathom.recursive.tasks.sudoku_solver import Grid
 
-__all__ = ["TASKS", "Task", "open_task"]
+__all__ = ["FROM_FILES", "TASKS", "Task", "open_task", "settings_for"]
 
 TASKS: Mapping[str, Callable[[], Task]] = {
     "queens-8": lambda: Queens(8),
@@ -33,8 +37,17 @@ TASKS: Mapping[str, Callable[[], Task]] = {
 }
 
 
+FROM_FILES: Mapping[str, Callable[[Path], Task]] = {"arc": Arc, "mnist": Mnist, "sudoku-extreme": SudokuExtreme}
+"""Tasks that are named with a path, ``arc:PATH``."""
+
+
 def open_task(name: str) -> Task:
-    """The task of that name. Raises ``InputError`` for one that does not exist."""
+    """The task of that name. Raises ``InputError`` for one that does not exist, or whose file is none of its kind."""
+    kind, _, path = name.partition(":")
+    if kind in FROM_FILES and path:
+        return FROM_FILES[kind](Path(path))
+    if kind in FROM_FILES:
+        raise InputError(f"the task {kind!r} is made from files: name them, as in {kind}:PATH")
     if name not in TASKS:
-        raise InputError(one_of("task", name, TASKS))
+        raise InputError(one_of("task", name, [*TASKS, *(f"{kind}:PATH" for kind in FROM_FILES)]))
     return TASKS[name]()

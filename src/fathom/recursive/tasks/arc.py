@@ -1,16 +1,15 @@
 """ARC-AGI from its JSON files: learn each puzzle's rule from its demonstrations, under many disguises, and vote.
 
 As in HRM and TRM, every puzzle is shown in fixed *variants*, by a symmetry of the square and a permutation of the
-colours, each with an identity of its own that the model sees at every cell. A test input is answered in all variants;
-the answers are carried back and the most frequent one wins. Grids lie in the corner of a 30 × 30 board (or smaller),
-closed by a border symbol.
+colours, each with an identity of its own that the model sees at every cell. The trajectories of a search get the
+variants of a question in turn; answers are carried back, so that the most frequent one wins. Grids lie in the corner of
+a 30 × 30 board (or smaller), closed by a border symbol.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -27,6 +26,9 @@ __all__ = ["Arc", "Grid", "Variant"]
 
 PAD, BORDER, FIRST_COLOR = 0, 1, 2
 SYMBOLS = 12
+TENTH = 10
+MOST_BYTES = 1 << 26
+"""Of one file. All of ARC-AGI-1 has 5 MB."""
 
 Grid = tuple[tuple[int, ...], ...]
 
@@ -65,21 +67,33 @@ class Arc:
     """The puzzles of one JSON file, or of a folder of them, each in ``variants`` variants of which the first is the
     plain one.
 
-    Inputs have two symbols a cell: the cell's, and the identity of (puzzle, variant). Training draws demonstrations;
-    the held-out split is the puzzles' own test pairs, in all variants, puzzle by puzzle.
+    Inputs have two symbols a cell: the cell's, and the identity of (puzzle, variant). Training draws demonstrations.
+    The test split is the puzzles' own test pairs; for validation every tenth puzzle gives its last demonstration, so
+    that no checkpoint is chosen by what it is tested on. What is right is what the file says: no question tells it.
     """
+
+    verifies = False
 
     def __init__(self, path: Path, *, variants: int = 16, side: int = 30, seed: int = 0) -> None:
         puzzles = _read(path)
-        self.name, self.side, self.names = f"arc-{path.stem}", side, sorted(puzzles)
+        self.name, self.side, self.names = f"arc:{path}", side, sorted(puzzles)
         random = Random(seed)
         self.variants = [[Variant(), *(_random_variant(random) for _ in range(variants - 1))] for _ in self.names]
         self.shape = Shape(
             length=side * side, symbols_in=max(SYMBOLS, len(self.names) * variants), symbols_out=SYMBOLS, fields=2
         )
         self.defaults: Mapping[str, Any] = {"mixing": "attention"}
-        self.demonstrations = self._pairs(puzzles, "train")
-        self.tests = self._pairs(puzzles, "test")
+        self.paper: Mapping[str, Any] = {}
+        shown, self.tests = self._pairs(puzzles, "train"), self._pairs(puzzles, "test")
+        self._answers = {(pair.puzzle, pair.question): pair.answer for pair in (*shown, *self.tests)}
+        last = {pair.puzzle: at for at, pair in enumerate(shown) if len(puzzles[self.names[pair.puzzle]]["train"]) > 1}
+        kept = set(list(last.values())[::TENTH])
+        if not kept or not self.tests:
+            raise InputError(
+                f"{path} needs a puzzle with a test, and one with two demonstrations: one is for validation"
+            )
+        self.validations = [pair for at, pair in enumerate(shown) if at in kept]
+        self.demonstrations = [pair for at, pair in enumerate(shown) if at not in kept]
 
     def _pairs(self, puzzles: Mapping[str, Mapping[str, Any]], part: str) -> list[_Pair]:
         return [
@@ -120,19 +134,34 @@ class Arc:
         return x, torch.stack([self.board(self.variants[pair.puzzle][v].apply(pair.answer)) for pair, v in pairs])
 
     def inputs(self, split: SplitName) -> Tensor:
-        pairs = self.demonstrations if split == "train" else self.tests
-        return torch.stack([self.encode(p.question, p.puzzle, v) for p in pairs for v in range(len(self.variants[0]))])
+        """Questions in their plain variant, puzzle by puzzle."""
+        pairs = {"train": self.demonstrations, "validation": self.validations, "test": self.tests}[split]
+        return torch.stack([self.encode(pair.question, pair.puzzle, 0) for pair in pairs])
+
+    def disguises(self, x: Tensor) -> list[Tensor]:
+        puzzle, variant = self._shown(x)
+        question = self.grid(x[:, 0])
+        if question is None:
+            return [x]
+        plain = variant.undo(question)
+        others = [v for v, other in enumerate(self.variants[puzzle]) if other is not variant]
+        return [x, *(self.encode(plain, puzzle, v) for v in others)]
+
+    def _shown(self, x: Tensor) -> tuple[int, Variant]:
+        """The puzzle that an input is of, and the variant that it is shown in."""
+        puzzle, variant = divmod(int(x[0, 1]), len(self.variants[0]))
+        return puzzle, self.variants[puzzle][variant]
 
     def valid(self, x: Tensor, answer: Tensor) -> Tensor:
         """Whether each answer is the one that the file gives for its question."""
-        known = {
-            self.encode(p.question, p.puzzle, v).numpy().tobytes(): self.board(variant.apply(p.answer))
-            for p in [*self.demonstrations, *self.tests]
-            for v, variant in enumerate(self.variants[p.puzzle])
-        }
-        given = [known.get(question.numpy().tobytes()) for question in x.cpu()]
-        right = [k is not None and torch.equal(k, a) for k, a in zip(given, answer.cpu(), strict=True)]
-        return torch.tensor(right, device=x.device)
+        pairs = zip(x.cpu(), answer.cpu(), strict=True)
+        return torch.tensor([self._is_right(*pair) for pair in pairs], dtype=torch.bool, device=x.device)
+
+    def _is_right(self, x: Tensor, answer: Tensor) -> bool:
+        (puzzle, variant), question, given = self._shown(x), self.grid(x[:, 0]), self.grid(answer)
+        if question is None or given is None:
+            return False
+        return self._answers.get((puzzle, variant.undo(question))) == variant.undo(given)
 
     def nearest(self, x: Tensor, answer: Tensor, y: Tensor) -> Tensor:
         """``y``: a question has one answer."""
@@ -141,14 +170,6 @@ class Arc:
     def count(self, x: Tensor) -> Tensor:
         return torch.ones(len(x), dtype=torch.long)
 
-    def vote(self, puzzle: int, answers: Sequence[Tensor]) -> list[tuple[Grid, int]]:
-        """Grids that ``answers``, one for each variant of a puzzle in turn, stand for once carried back, with their
-        votes, most first.
-        """
-        grids = [self.grid(answer) for answer in answers]
-        plain = [v.undo(g) for v, g in zip(self.variants[puzzle], grids, strict=False) if g is not None]
-        return Counter(plain).most_common()
-
     def parse(self, text: str) -> Tensor:
         """``NAME: rows`` of digits divided by ``/``: a question to the puzzle of that name, in its plain variant."""
         name, _, rows = text.partition(":")
@@ -156,15 +177,27 @@ class Arc:
             raise InputError(
                 f"{name.strip()[:40]!r} is no puzzle of {self.name}; write NAME: rows of digits divided by /"
             )
-        lines = ["".join(row.split()) for row in rows.strip().replace("/", "\n").splitlines()]
+        return self.encode(self._rows(rows, name.strip()), self.names.index(name.strip()), 0)
+
+    def read(self, text: str) -> Tensor:
+        return self.board(self._rows(text, "answer"))
+
+    def _rows(self, text: str, name: str) -> Grid:
+        lines = ["".join(row.split()) for row in text.strip().replace("/", "\n").splitlines()]
         if not all(line.isascii() and line.isdigit() for line in lines):
             raise InputError("a grid's rows are digits from 0 to 9, one a cell")
-        grid = _grid([[int(color) for color in line] for line in lines], name.strip(), self.side)
-        return self.encode(grid, self.names.index(name.strip()), 0)
+        return _grid([[int(color) for color in line] for line in lines], name, self.side)
 
     def render(self, x: Tensor, answer: Tensor | None = None) -> str:
+        """A question as :meth:`parse` reads it, an answer as rows, either as it is without its disguise; nothing where
+        it is no grid.
+        """
+        puzzle, variant = self._shown(x)
         grid = self.grid(x[:, 0] if answer is None else answer)
-        return "(no grid)" if grid is None else "\n".join("".join(map(str, row)) for row in grid)
+        if grid is None:
+            return ""
+        rows = ["".join(map(str, row)) for row in variant.undo(grid)]
+        return "\n".join(rows) if answer is not None else f"{self.names[puzzle]}: {'/'.join(rows)}"
 
 
 def _random_variant(random: Random) -> Variant:
@@ -180,8 +213,10 @@ def _read(path: Path) -> dict[str, Mapping[str, Any]]:
     puzzles: dict[str, Mapping[str, Any]] = {}
     for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         try:
-            content = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
+            if not file.is_file() or file.stat().st_size > MOST_BYTES:
+                raise ValueError("it is absent, no file, or larger than any of them")
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{file} is no ARC file: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"{file} is no ARC file: an object was expected, not a {type(content).__name__}")

@@ -14,9 +14,20 @@ import torch
 from torch import Tensor
 
 from fathom.errors import InputError
-from fathom.recursive.config import Shape
+from fathom.recursive.config import ModelConfig, Shape, TrainConfig, settings
 
-__all__ = ["SplitName", "Task", "draw", "in_form_of", "read_board", "show_board", "unseen"]
+__all__ = [
+    "Disguised",
+    "ReadsAnswers",
+    "SplitName",
+    "Task",
+    "draw",
+    "in_form_of",
+    "read_board",
+    "settings_for",
+    "show_board",
+    "unseen",
+]
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -30,6 +41,12 @@ class Task(Protocol):
     defaults: Mapping[str, Any]
     """Settings of model and training that this task wants in place of the size's (see
     :func:`fathom.recursive.config.settings`).
+    """
+    paper: Mapping[str, Any]
+    """The same at size ``paper``: what the papers say of this task. Empty where they say nothing."""
+    verifies: bool
+    """Whether ``valid`` judges by the input alone. Where it looks up an answer that it was given, no search may ask
+    it.
     """
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -61,6 +78,31 @@ class Task(Protocol):
     def render(self, x: Tensor, answer: Tensor | None = None) -> str:
         """The answer, or where there is none the input, as text for people."""
         ...
+
+
+@runtime_checkable
+class Disguised(Protocol):
+    """A task that can show one problem in several ways: a search's trajectories are given them in turn, and ``render``
+    carries the answer to any of them back, so that votes are about the problem.
+    """
+
+    def disguises(self, x: Tensor) -> list[Tensor]:
+        """``x``, then the other ways to show its problem."""
+        ...
+
+
+@runtime_checkable
+class ReadsAnswers(Protocol):
+    """A task whose answers have no fixed number of cells, so that it has to read them itself."""
+
+    def read(self, text: str) -> Tensor:
+        """The answer, (L,), that ``text`` shows. Raises ``InputError`` where it shows none."""
+        ...
+
+
+def settings_for(task: Task, preset: str, size: str = "tiny", **overrides: Any) -> tuple[ModelConfig, TrainConfig]:
+    """What ``preset`` at ``size`` is for ``task``. Raises as :func:`fathom.recursive.config.settings`."""
+    return settings(preset, size, task.paper if size == "paper" else task.defaults, **overrides)
 
 
 def draw(limit: int, count: int, generator: torch.Generator) -> Tensor:
@@ -116,8 +158,11 @@ def in_form_of(puzzle: str, board: str) -> str:
     rows = [row.strip() for row in puzzle.strip().replace("/", "\n").splitlines() if row.strip()]
     if "\n" not in board or not rows:
         return board
+    lines = board.splitlines()
+    if "\n" not in puzzle.strip() and len("".join(rows).replace(" ", "")) != len("".join(lines)):
+        return "/".join(lines)  # of another size: in one line, nobody could tell its rows
     if all(" " in row for row in rows):
-        board = "\n".join(" ".join(row) for row in board.splitlines())
+        board = "\n".join(" ".join(line) for line in lines)
     if "\n" in puzzle.strip():
         return board
     return board.replace("\n", "/" if "/" in puzzle else " " if " " in board else "")

@@ -41,6 +41,7 @@ class Coloring(EnumeratedTask):
             "learning_rate": 2e-3,
             "strangers": 0.0,
         }
+        self.paper = {"beta": 0.45 if n == 10 else 0.5, "strangers": 0.0}
         self.answers = _canonical_colorings(n)
         self.pairs = torch.tensor(list(combinations(range(n), 2)))
         first, second = self.pairs.unbind(1)

@@ -1,7 +1,7 @@
 """Handwritten digits without a condition: the model paints, from a blank input, a picture like those it has seen.
 
 The 8 × 8 digits that ship with scikit-learn, binarised at half intensity. There are no constraints to break, so a
-picture counts as valid where some real digit, of any split, differs from it in at most ``TOLERANCE`` of its 64 pixels.
+picture counts as valid where some real digit, of any split, differs from it in at most ``TOLERANCE`` of its pixels.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ from fathom.recursive.config import Shape
 from fathom.recursive.tasks.base import SplitName, read_board, show_board
 from fathom.recursive.tasks.enumerated import EnumeratedTask
 
-__all__ = ["Digits"]
+__all__ = ["Digits", "Pictures"]
 
-TOLERANCE = 5
+TOLERANCE = 5 / 64
 INPUTS = 64
 
 
-class Digits(EnumeratedTask):
-    """Binary 8 × 8 pictures; the input is always blank. Splits are of pictures: ``answers`` holds those trained on."""
+class Pictures(EnumeratedTask):
+    """Binary pictures of ``side`` × ``side`` pixels; the input is always blank. Splits are of pictures: ``answers``
+    holds those trained on, ``held_out`` the others, both (N, side²).
+    """
 
-    def __init__(self) -> None:
-        self.name = "digits"
-        self.shape = Shape(length=64, symbols_in=1, symbols_out=2)
-        self.defaults: Mapping[str, Any] = {"beta": 0.1, "on_policy_share": 0.5}
-        pictures = _pictures()
-        self.held_out, self.answers = pictures[: len(pictures) // 5], pictures[len(pictures) // 5 :]
+    side: int
+    held_out: Tensor
 
     def allowed(self, x: Tensor) -> Tensor:
         return torch.ones(len(x), len(self.answers), dtype=torch.bool, device=x.device)
@@ -40,15 +38,37 @@ class Digits(EnumeratedTask):
         blank = torch.zeros(INPUTS, self.shape.length, dtype=torch.long)
         return {"train": blank[:1], "validation": blank, "test": blank}
 
+    def _agreement(self, answer: Tensor) -> Tensor:
+        return self.shape.length - _distance(answer, self.answers.to(answer.device))
+
     def valid(self, x: Tensor, answer: Tensor) -> Tensor:
-        real = torch.cat((self.answers, self.held_out)).to(answer.device)
-        return torch.cdist(answer.float(), real.float(), p=1).amin(-1) <= TOLERANCE
+        known = (self.answers, self.held_out)
+        nearest = [_distance(answer, pictures.to(answer.device)).amin(-1) for pictures in known]
+        return torch.minimum(*nearest) <= int(TOLERANCE * self.shape.length)
 
     def parse(self, text: str) -> Tensor:
-        return read_board(text, 8, {".": 0}, "a blank picture")
+        return read_board(text, self.side, {".": 0}, "a blank picture")
 
     def render(self, x: Tensor, answer: Tensor | None = None) -> str:
-        return show_board(x if answer is None else answer, 8, ".#")
+        return show_board(x if answer is None else answer, self.side, ".#")
+
+
+class Digits(Pictures):
+    """The 8 × 8 digits of scikit-learn."""
+
+    def __init__(self) -> None:
+        self.name, self.side = "digits", 8
+        self.shape = Shape(length=64, symbols_in=1, symbols_out=2)
+        self.defaults: Mapping[str, Any] = {"beta": 0.1, "on_policy_share": 0.5}
+        self.paper: Mapping[str, Any] = {"beta": 0.07}
+        pictures = _pictures()
+        self.held_out, self.answers = pictures[: len(pictures) // 5], pictures[len(pictures) // 5 :]
+
+
+def _distance(answer: Tensor, pictures: Tensor) -> Tensor:
+    """In how many pixels each answer (B, L) differs from each picture (N, L): (B, N), by one matrix product."""
+    mine, theirs = answer.float(), pictures.float()
+    return mine.sum(-1, keepdim=True) + theirs.sum(-1) - 2 * mine @ theirs.T
 
 
 def _pictures() -> Tensor:

@@ -27,6 +27,8 @@ class EnumeratedTask(ABC):
     name: str
     shape: Shape
     defaults: Mapping[str, Any]
+    paper: Mapping[str, Any]
+    verifies = True
     answers: Tensor
     emphasis: float = 0.0
     """A training input is drawn in proportion to its number of answers to this power: 1 draws (input, answer) pairs

@@ -29,10 +29,13 @@ PATH_LETTER = "o"
 class Maze:
     """n × n cells. An answer marks the cells of a path, S and G among them, with 1."""
 
+    verifies = True
+
     def __init__(self, n: int = 30, pool: int = 1000, held_out: int = 200) -> None:
         self.name, self.n, self.pool, self.held_out = f"maze-{n}", n, pool, held_out
         self.shape = Shape(length=n * n, symbols_in=4, symbols_out=2)
         self.defaults: Mapping[str, Any] = {"mixing": "attention", "positions": "learned"}
+        self.paper: Mapping[str, Any] = {}
         self._neighbors = [
             [
                 (r + dr) * n + c + dc

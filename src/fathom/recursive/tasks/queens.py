@@ -51,6 +51,7 @@ class Queens(EnumeratedTask):
         self.name, self.n, self.eased = f"queens-{n}", n, eased
         self.shape = Shape(length=n * n, symbols_in=2, symbols_out=2)
         self.defaults = {"mixer": 96, "beta": 0.3} if n == 8 else {"mixer": 128, "beta": 0.3}
+        self.paper = {"beta": 0.045 if n == 10 else 0.07}
         self.placements = solutions(n)
         self.answers = torch.zeros(len(self.placements), n * n, dtype=torch.long)
         for row, columns in enumerate(self.placements):

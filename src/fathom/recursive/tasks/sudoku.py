@@ -8,11 +8,9 @@ symmetric to trained ones.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,7 +23,7 @@ from fathom.recursive.tasks.base import SplitName, draw, read_board, show_board,
 from fathom.recursive.tasks.sudoku_completion import nearest_completion
 from fathom.recursive.tasks.sudoku_solver import Grid, Puzzle
 
-__all__ = ["Sudoku", "SudokuKind", "read_sudoku_extreme"]
+__all__ = ["Sudoku", "SudokuKind"]
 
 LETTERS = ".123456789"
 
@@ -51,6 +49,8 @@ class SudokuKind:
 class Sudoku:
     """Sudoku on ``grid``. Symbols are 0 (empty, in inputs alone) and the digits."""
 
+    verifies = True
+
     def __init__(self, grid: Grid, kind: SudokuKind, name: str | None = None) -> None:
         self.grid, self.kind, n = grid, kind, grid.n
         self.name = name or f"sudoku-{n}"
@@ -62,6 +62,7 @@ class Sudoku:
             "on_policy_share": 0.9,
             "learning_rate": 2e-3,
         }
+        self.paper: Mapping[str, Any] = {"mixing": "sequence", "inner": 6, "beta": 0.1}
         self._units = torch.tensor(grid.units)
 
     @cached_property
@@ -173,32 +174,3 @@ class Sudoku:
 
     def render(self, x: Tensor, answer: Tensor | None = None) -> str:
         return show_board(x if answer is None else answer, self.grid.n, LETTERS)
-
-
-def read_sudoku_extreme(path: Path, limit: int | None = None) -> list[Puzzle]:
-    """Puzzles of a Sudoku-Extreme CSV: columns ``question`` and ``answer`` of 81 characters each.
-
-    Raises ``InputError`` that names the puzzle where the file is not of that form, or an answer does not solve its
-    question.
-    """
-    task = Sudoku(Grid(3, 3), SudokuKind(unique=1, many=0))
-    puzzles: list[Puzzle] = []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if limit is not None and len(puzzles) >= limit:
-                    break
-                puzzles.append(_extreme_puzzle(task, row))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path.name}, puzzle {len(puzzles) + 1}: {error}") from error
-    return puzzles
-
-
-def _extreme_puzzle(task: Sudoku, row: Mapping[str, str | None]) -> Puzzle:
-    question, answer = row.get("question"), row.get("answer")
-    if question is None or answer is None:
-        raise InputError("a Sudoku-Extreme file has the columns 'question' and 'answer'")
-    x, y = task.parse(question), task.parse(answer)
-    if not task.valid(x[None], y[None]).all():
-        raise InputError("the answer does not solve the question")
-    return Puzzle(tuple(x.tolist()), tuple(y.tolist()))

@@ -63,16 +63,30 @@ class Grid:
 
     def solve(self, clues: Sequence[int], limit: int, random: Random | None = None) -> tuple[list[list[int]], int]:
         """Up to ``limit`` solutions of ``clues`` and the number of guesses made; in random order with ``random``."""
-        board, peers, everything = list(clues), self.peers, (1 << self.n) - 1
-        candidates = [
-            everything & ~sum({1 << board[p] - 1 for p in peers[cell] if board[p]}) for cell in range(len(board))
-        ]
+        if self.conflict(clues) is not None:
+            return [], 0
+        return self._search(list(clues), self._candidates(clues), limit, random)
+
+    def _candidates(self, clues: Sequence[int]) -> list[int]:
+        """For each cell the numbers that no clue forbids it, as bits."""
+        candidates = [(1 << self.n) - 1] * len(clues)
+        for cell, value in enumerate(clues):
+            if value:
+                keep = ~(1 << value - 1)
+                for peer in self.peers[cell]:
+                    candidates[peer] &= keep
+        return candidates
+
+    def _search(
+        self, board: list[int], candidates: list[int], limit: int, random: Random | None
+    ) -> tuple[list[list[int]], int]:
+        peers, n = self.peers, self.n
         found: list[list[int]] = []
         guesses = 0
 
         def search() -> bool:
             nonlocal guesses
-            best, fewest = -1, self.n + 1
+            best, fewest = -1, n + 1
             for cell, value in enumerate(board):
                 if not value and (options := candidates[cell].bit_count()) < fewest:
                     best, fewest = cell, options
@@ -81,7 +95,7 @@ class Grid:
             if best < 0:
                 found.append(list(board))
                 return len(found) >= limit
-            choices = [v for v in range(1, self.n + 1) if candidates[best] >> v - 1 & 1]
+            choices = [v for v in range(1, n + 1) if candidates[best] >> v - 1 & 1]
             if random is not None:
                 random.shuffle(choices)
             guesses += len(choices) > 1
@@ -98,8 +112,7 @@ class Grid:
             board[best] = 0
             return False
 
-        if self.conflict(clues) is None:
-            search()
+        search()
         return found, guesses
 
     def rating(self, clues: Sequence[int]) -> int:
@@ -118,8 +131,10 @@ class Grid:
             if spare <= 0:
                 break
             value, board[cell] = board[cell], 0
-            if len(self.solve(board, 2)[0]) == 1:
-                spare -= 1
-            else:
+            candidates = self._candidates(board)
+            candidates[cell] &= ~(1 << value - 1)  # any other solution differs here: before, there was but one
+            if self._search(list(board), candidates, 1, None)[0]:
                 board[cell] = value
+            else:
+                spare -= 1
         return Puzzle(tuple(board), tuple(solution))
