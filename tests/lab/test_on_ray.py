@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from upstreams import Upstream
 
+from fathom.errors import UsageError
 from fathom.lab.on_ray import Assignment, Worker, sweep_on_ray
 from fathom.lab.progress import Progress
 from fathom.lab.records import GREEDY, UNLIMITED, Written
@@ -99,6 +101,9 @@ def test_a_node_that_is_killed_costs_nothing_that_was_drawn(cluster: Any, tmp_pa
         job = Job(uri, f"arithmetic:{QUESTIONS}", options)
         done = asyncio.run(sweep_on_ray(job, tmp_path / "ray", observe=observe))
         asyncio.run(_alone(uri, job, tmp_path / "alone"))
+        later = replace(job, options=replace(options, judges=('regex(pattern="[0-4]")',)))
+        with pytest.raises(UsageError, match="without --on"):
+            asyncio.run(sweep_on_ray(later, tmp_path / "ray"))
     assert not cluster.worker_nodes
     assert (done.done, done.total, done.failed) == (QUESTIONS * (SAMPLES + 1), QUESTIONS * (SAMPLES + 1), {})
     found = kept(tmp_path / "ray")

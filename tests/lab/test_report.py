@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 
 from fathom.errors import InputError
-from fathom.lab.pool import Pool
-from fathom.lab.records import Asked, Outcome, Terms, Written
+from fathom.lab.pool import Pool, load
+from fathom.lab.records import Asked, Outcome, Terms, Verdicts, Written
 from fathom.lab.report import report
 from fathom.lab.scoring import baselines, score
 from fathom.lab.store import Store
-from fathom.lab.summary import goodput, reliability, rows, seconds_of, tuned
+from fathom.lab.summary import flops_of, goodput, reliability, rows, seconds_of, tuned
+from fathom.language.engines.base import Pace
+from fathom.records import Spent
 from fathom.search import Vote
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -108,6 +111,51 @@ def test_goodput_grows_with_the_deadline_up_to_the_accuracy(pools: Callable[...,
     assert (np.diff(share) >= 0).all()
     assert share[0] == 0
     assert share[-1] > 0
+
+
+def test_what_is_right_and_in_time_is_told_draw_by_draw(pools: Callable[..., list[Pool]]) -> None:
+    """A question whose right draws are quick and whose wrong ones are slow is as often in time as its quick draws are,
+    also where it is too slow on average; and the slowest answers show in the percentiles."""
+    (pool,) = pools(count=8, samples=10)
+    quick = np.arange(10) < 5
+    steps = np.where(quick, 1, 99) * np.ones((8, 1), int)
+    samples = replace(pool.samples, steps=steps, conclusion=0 * steps, score=quick * np.ones((8, 1)))
+    facts = {"unit": "token", "pace": {"read_seconds": 0.0, "step_seconds": {"1": 1.0, "16": 1.6}}}
+    pool = replace(pool, samples=samples, sweep=replace(pool.sweep, facts=facts))
+    points = [p for p in baselines(pool, [4]) if p.strategy == "sample"]
+    assert goodput(pool, points, np.array([0.5, 2.0, 100.0]))["sample"].tolist() == [0.0, 0.5, 0.5]
+    (row,) = rows(pool, points)
+    assert row.seconds == (pytest.approx(50.0), 99.0)
+    one, together = score(pool, [Vote(wave=1, stop="never"), Vote(stop="never")], [8])
+    assert seconds_of(pool, one) == pytest.approx(one.steps * 1.0)  # one at a time, at the pace of one
+    assert seconds_of(pool, together) == pytest.approx(together.steps * Pace(0.0, {1: 1.0, 16: 1.6}).step(8))
+
+
+def test_a_supervision_step_costs_what_samples_cost_and_not_what_judges_and_live_runs_did(tmp_path: Path) -> None:
+    with Store(tmp_path, write=True) as store:
+        asked, facts = [Asked(0, "q", "?", "1")], {"unit": "supervision step"}
+        sweep = store.begin("s", Terms("m", "", "e", "", "", "d", 0), asked, facts)
+        store.add(sweep.id, [Written(0, -1, s, "1", True, True, 1.0, 5, answer="1") for s in range(-1, 3)])
+        for what, flops in (("samples", 20e6), ("judge", 7e9), ("beam(width=4)", 9e9)):
+            store.charge(sweep.id, 0, what, Spent(flops=flops))
+        (pool,) = load(store, sweep)
+    assert flops_of(pool, baselines(pool, [1])[0]).tolist() == [5e6]
+
+
+@pytest.mark.slow
+def test_the_page_tells_roles_memory_and_judges_that_are_not_counted(tmp_path: Path) -> None:
+    filled(tmp_path, questions=6, samples=4, depths=(16,))
+    with Store(tmp_path, write=True) as store:
+        sweep = store.find().id
+        store.charge(
+            sweep, 0, "samples", Spent(tokens=9, tokens_by_role={"think": 7, "judge": 2}, memory_bytes=3 << 20)
+        )
+        for q in range(6):
+            store.add(sweep, [Verdicts(q, 16, s, "llm", 0.1 * s) for s in range(4)])
+    text = report(tmp_path).read_text()
+    assert "think 7, judge 2" in text
+    assert "3.0 MiB" in text
+    assert "best-of-n(judge=llm), judge not counted" in text
 
 
 def test_a_threshold_is_tuned_on_other_questions_than_it_is_reported_on(pools: Callable[..., list[Pool]]) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fathom.api import strategy_of
 from fathom.errors import UsageError
-from fathom.lab.pool import Pool
+from fathom.lab.pool import Columns, Graded, Pool
+from fathom.lab.records import GREEDY, SweepInfo, Terms
 from fathom.lab.replay import replay
-from fathom.lab.scoring import baselines, default_strategies, powers, score
+from fathom.lab.scoring import baselines, default_strategies, orders, powers, score
 
 JUDGED = "exact(reference=45, tolerance=0.4)"
 STRATEGIES = [
@@ -39,22 +44,100 @@ STRATEGIES = [
 ]
 
 
+def check_agreement(pool: Pool, spec: str, k: int) -> None:
+    """The point of a strategy against the search itself, draw by draw."""
+    (point,) = score(pool, [strategy_of(spec)], [k])
+    greedy = "greedy" in spec
+    drawn, exact = orders(pool.width, k - greedy)
+    assert point.draws == (0 if exact else len(drawn))
+    played = [[*([GREEDY] * greedy), *order] for order in drawn.tolist()]
+    for q in range(len(pool)):
+        plays = [replay(strategy_of(spec), pool, q, width=k, order=order) for order in played]
+        assert point.plays.right[q].tolist() == [p.score >= 1 for p in plays], (spec, k, q)
+        assert point.plays.steps[q].tolist() == [p.steps for p in plays], (spec, k, q)
+        assert point.plays.verdicts[q].tolist() == [p.verdicts for p in plays], (spec, k, q)
+        for name in ("tokens", "confidence"):
+            mean = np.mean([getattr(p, name) for p in plays])
+            assert getattr(point, name)[q] == pytest.approx(mean), (spec, k, q, name)
+        assert point.started[q] == pytest.approx(np.mean([p.width for p in plays])), (spec, k, q)
+
+
 @pytest.mark.parametrize("depth", [None, 8])
 def test_it_agrees_with_the_search_on_every_draw(depth: int | None, pools: Callable[..., list[Pool]]) -> None:
     (pool,) = pools(count=4, samples=6, depths=(depth,), judges=("self-certainty", JUDGED))
     for spec in STRATEGIES:
         for k in (2, 5):
-            (point,) = score(pool, [strategy_of(spec)], [k])
-            assert point.draws == 0  # so few samples that every draw was scored
-            orders = list(itertools.combinations(range(6), k))
-            if "greedy" in spec:
-                orders = [(-1, *others) for others in itertools.combinations(range(6), k - 1)]
-            for q in range(len(pool)):
-                plays = [replay(strategy_of(spec), pool, q, width=k, order=order) for order in orders]
-                assert point.right[q] == pytest.approx(np.mean([p.score >= 1 for p in plays])), (spec, k, q)
-                assert point.tokens[q] == pytest.approx(np.mean([p.tokens for p in plays])), (spec, k, q)
-                assert point.steps[q] == pytest.approx(np.mean([p.steps for p in plays])), (spec, k, q)
-                assert point.confidence[q] == pytest.approx(np.mean([p.confidence for p in plays])), (spec, k, q)
+            check_agreement(pool, spec, k)
+
+
+@pytest.mark.slow
+@given(st.integers(0, 10**6))
+@settings(max_examples=8, deadline=None)
+def test_it_agrees_where_a_model_knows_what_is_wrong(seed: int) -> None:
+    """A recursive model's boards: many are over at the same step, and of some it is certain that they are wrong."""
+    pool = recursive_pool(seed)
+    judged = [f"best-of-n(judge={j}{weighted})" for j in pool.verdicts for weighted in ("", ", weighted=true")]
+    for spec in ("first", "first(of=2)", "vote", "vote(wave=1)", "best-of-n", *judged):
+        check_agreement(pool, spec, 4)
+
+
+def recursive_pool(seed: int, questions: int = 3, samples: int = 6) -> Pool:
+    """Trajectories as a recursive model leaves them, some cut, some refuted by the model, with judges' words."""
+    rng = np.random.default_rng(seed)
+    shape = (questions, samples + 1)
+    code = rng.integers(0, 4, shape)
+    valid = rng.choice([0.0, 1.0, np.nan], shape)
+    table = Columns(
+        code=code,
+        score=(valid == 1).astype(float),
+        steps=rng.integers(1, 5, shape),
+        conclusion=np.zeros(shape, int),
+        seconds=np.ones(shape),
+        logprob=-rng.random(shape),
+        value=rng.integers(0, 9, shape) / 8,  # sums of which are exact: ties are ties
+        valid=valid,
+        parsed=rng.random(shape) < 0.8,
+        finished=rng.random(shape) < 0.8,
+        answer=code.astype(str).astype(object),
+        reason=np.full(shape, "stop", dtype=object),
+    )
+    samples_, greedy = table.rows((slice(None), slice(1, None))), table.rows((slice(None), slice(0, 1)))
+    told = rng.random(samples_.code.shape) < rng.random()  # by the others nothing was said
+    passed = np.where(told & (rng.random(told.shape) < 0.1), rng.integers(0, 2, told.shape), -1)
+    facts = {"unit": "supervision step", "unit_flops": 1e6}
+    by = {"value": passed, "self-certainty": np.full(told.shape, -1)}  # one that passes, one that only grades
+    return Pool(
+        sweep=SweepInfo(1, "boards", Terms("m", "", "", "", "", "d", seed), facts),
+        depth=None,
+        questions=tuple(range(questions)),
+        samples=samples_,
+        greedy=greedy,
+        keys=(("0", "1", "2", "3"),) * questions,
+        prompt_tokens=np.zeros(questions, int),
+        verdicts={judge: Graded(np.where(told, samples_.value, np.nan), of) for judge, of in by.items()},
+    )
+
+
+def test_orders_are_all_of_them_or_say_that_they_are_not() -> None:
+    drawn, exact = orders(5, 2)
+    assert exact
+    assert sorted(map(tuple, drawn.tolist())) == list(itertools.permutations(range(5), 2))
+    for n, k in ((6, 6), (6, 5), (40, 7)):
+        drawn, exact = orders(n, k)
+        assert not exact
+        assert all(len(set(order)) == k for order in drawn.tolist())
+        if n == 6:  # every set as often as any other, and not in one order only
+            sets = Counter(tuple(sorted(order)) for order in drawn.tolist())
+            assert len(sets) == math.comb(n, k)
+            assert len(set(sets.values())) == 1
+            assert len(set(map(tuple, drawn.tolist()))) > len(sets)
+
+
+def test_a_vote_one_at_a_time_depends_on_its_order_and_is_not_said_to_be_exact() -> None:
+    pool = recursive_pool(0, questions=40)
+    (point,) = score(pool, [strategy_of("vote(wave=1)")], [6])
+    assert point.draws > 0
+    assert (np.ptp(point.plays.steps, axis=1) > 0).any()
 
 
 def test_the_baselines_are_what_they_are_called(pools: Callable[..., list[Pool]]) -> None:
@@ -76,8 +159,7 @@ def test_the_baselines_are_what_they_are_called(pools: Callable[..., list[Pool]]
 def test_no_strategy_beats_the_oracle_and_random_draws_are_near_all_of_them(pools: Callable[..., list[Pool]]) -> None:
     (pool,) = pools(count=20, samples=8)
     oracle = {p.width: p for p in baselines(pool) if p.strategy == "oracle"}
-    every = {(p.strategy, p.width): p for p in score(pool, draws=70)}
-    assert {p.draws for p in every.values()} == {0}
+    every = {(p.strategy, p.width): p for p in score(pool, draws=70)}  # each set of up to 4 of 8 as often as any other
     for point in score(pool, draws=60):
         exact = every[point.strategy, point.width]
         if point.width > 1 and "greedy" not in point.strategy:  # the oracle knows of what is drawn

@@ -1,12 +1,13 @@
 """The rules of searches over independent samples, applied to many draws at a time.
 
 Everything is in the order in which it would come in: (Q, S, k) for Q questions, S draws, k trajectories each. The rules
-are those of ``fathom.search`` and ``fathom.judges.votes``; a result is (right, tokens, steps, confidence), (Q, S) each.
+are those of ``fathom.search`` and ``fathom.judges.votes``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import numpy as np
@@ -19,16 +20,39 @@ from fathom.search.vote import SURE, Rule
 __all__ = ["Arrivals", "Result", "adaptive", "best_of_n", "first", "fixed"]
 
 BoolArray = npt.NDArray[np.bool_]
-Result = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+_UNSURE = 0.5  # no vote stops at less than that
 _DIGITS = 12  # to which sums of weights are told apart: beyond them the order of adding shows
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a strategy comes to on each draw, (Q, S) each.
+
+    ``right`` is 1 where its answer is right. ``tokens`` are all units generated, those of cut trajectories too,
+    ``steps`` the steps that it takes, ``started`` the trajectories that it begins, and ``verdicts`` how many of them
+    its judge is asked about.
+    """
+
+    right: FloatArray
+    tokens: FloatArray
+    steps: FloatArray
+    confidence: FloatArray
+    started: FloatArray
+    verdicts: FloatArray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Result]) -> Result:
+        """The results of some questions, and behind them those of others."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
     """Draws in the order of arrival, (Q, S, k): when each is over, which number it has, and what it says.
 
-    Of those that are over at the same step, the one that was started earlier comes first. ``answers`` is the number of
-    different answers that any question has.
+    Of those that are over at the same step, the one that was started earlier comes first. ``refuted`` are those that
+    the model itself knows to be wrong. ``answers`` is the number of different answers that any question has.
+    ``sureness`` keeps what rules have said, and up to which threshold.
     """
 
     over: IntArray
@@ -36,10 +60,12 @@ class Arrivals:
     code: IntArray
     parsed: BoolArray
     finished: BoolArray
+    refuted: BoolArray
     right: FloatArray
     answers: int
     sequential: bool
     greedy: bool = False  # the first of each draw is the likeliest one, whose answer wins ties
+    sureness: dict[Rule, tuple[float, FloatArray]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, samples: Columns, drawn: IntArray, *, sequential: bool = False, greedy: bool = False) -> Arrivals:
@@ -61,6 +87,7 @@ class Arrivals:
             arranged(samples.code),  # type: ignore[arg-type]
             arranged(samples.parsed),  # type: ignore[arg-type]
             arranged(samples.finished),  # type: ignore[arg-type]
+            arranged(samples.valid == 0),  # type: ignore[arg-type]
             arranged(samples.right),  # type: ignore[arg-type]
             int(samples.code.max(initial=0)) + 1,
             sequential,
@@ -71,19 +98,22 @@ class Arrivals:
         """Other values of the samples, (Q, n), in the same order."""
         return np.take_along_axis(values[:, drawn], self.number, -1).astype(float)
 
-    def cost(self, last: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Tokens and steps where the search ends with the arrival at position ``last``, (Q, S).
+    def result(
+        self, last: IntArray, right: FloatArray, confidence: FloatArray, verdicts: FloatArray | None = None
+    ) -> Result:
+        """What a search comes to that ends with the arrival at position ``last``, (Q, S).
 
         What still runs then has run as long, less a unit where its turn in that step was still to come.
         """
         end = np.take_along_axis(self.over, last[..., None], -1)
-        steps = end[..., 0].astype(float)
-        if self.sequential:
-            return steps, steps
-        number = np.take_along_axis(self.number, last[..., None], -1)
-        running = np.arange(self.over.shape[-1]) > last[..., None]
-        ran = np.where(running, np.maximum(0, end - (self.number > number)), self.over)
-        return ran.sum(-1).astype(float), steps
+        tokens = steps = end[..., 0].astype(float)
+        started = (last + 1).astype(float)
+        if not self.sequential:
+            number = np.take_along_axis(self.number, last[..., None], -1)
+            running = np.arange(self.over.shape[-1]) > last[..., None]
+            ran = np.where(running, np.maximum(0, end - (self.number > number)), self.over)
+            tokens, started = ran.sum(-1).astype(float), np.full(last.shape, float(self.over.shape[-1]))
+        return Result(right, tokens, steps, confidence, started, np.zeros(last.shape) if verdicts is None else verdicts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +168,9 @@ def _largest(values: FloatArray) -> BoolArray:
     return np.asarray(values == values.max(axis=1, keepdims=True))
 
 
-def _spoken(arrivals: Arrivals, leader: _Leader) -> FloatArray:
+def _spoken(arrivals: Arrivals, leader: _Leader, counted: BoolArray | bool = True) -> FloatArray:
     """Whether the trajectory that speaks for the leading answer is right: the first finished one, else the first."""
-    having = arrivals.code == leader.code[..., None]
+    having = (arrivals.code == leader.code[..., None]) & counted
     whole = having & arrivals.finished
     speaker = np.where(whole.any(-1), whole.argmax(-1), having.argmax(-1))
     right = np.take_along_axis(arrivals.right, speaker[..., None], -1)[..., 0]
@@ -159,17 +189,31 @@ def _until(arrivals: Arrivals, last: IntArray) -> BoolArray:
 def fixed(arrivals: Arrivals) -> Result:
     """The vote of all of them."""
     leader = _leader(arrivals, None, None, None)
-    return (_spoken(arrivals, leader), *arrivals.cost(_all(arrivals)), leader.confidence)
+    return arrivals.result(_all(arrivals), _spoken(arrivals, leader), leader.confidence)
 
 
 def adaptive(arrivals: Arrivals, rule: Rule, sure: float) -> Result:
     """The vote that stops when the rule is so sure of its outcome."""
+    least, told = arrivals.sureness.get(rule, (0.0, None))
+    if told is None or least < sure:
+        told = _sureness(arrivals, rule, sure)
+        arrivals.sureness[rule] = sure, told
+    enough = told >= sure
+    stopped = np.where(enough.any(-1), enough.argmax(-1), arrivals.code.shape[2] - 1)
+    counted = _until(arrivals, stopped)
+    leader = _leader(arrivals, None, None, counted)
+    return arrivals.result(stopped, _spoken(arrivals, leader, counted), leader.confidence)
+
+
+def _sureness(arrivals: Arrivals, rule: Rule, until: float) -> FloatArray:
+    """How sure a rule is after each arrival but the last, (Q, S, k), up to the one after which it is so sure ``until``;
+    -1 elsewhere."""
     q, s, k = arrivals.code.shape
     rows = q * s
     code, parsed = arrivals.code.reshape(rows, k), arrivals.parsed.reshape(rows, k)
     count = np.zeros((rows, arrivals.answers), dtype=np.int16)
     read = np.zeros((rows, arrivals.answers), dtype=bool)
-    last = np.full(rows, k - 1)
+    told = np.full((rows, k), -1.0)
     open_ = np.arange(rows)
     for j in range(k - 1):
         given = open_[code[open_, j] >= 0]
@@ -177,68 +221,76 @@ def adaptive(arrivals: Arrivals, rule: Rule, sure: float) -> Result:
         read[given, code[given, j]] |= parsed[given, j]
         ballots = np.sort(np.where(read[open_], count[open_], 0), axis=1)[:, ::-1]
         ballots = ballots[:, : max(1, int((ballots > 0).sum(1).max(initial=0)))]
-        decided = _decided(np.ascontiguousarray(ballots), k - 1 - j, rule, sure)
-        last[open_[decided]] = j
-        open_ = open_[~decided]
+        told[open_, j] = _asked(np.ascontiguousarray(ballots), k - 1 - j, rule)
+        open_ = open_[told[open_, j] < until]
         if not len(open_):
             break
-    stopped = last.reshape(q, s)
-    leader = _leader(arrivals, None, None, _until(arrivals, stopped))
-    return (_spoken(arrivals, leader), *arrivals.cost(stopped), leader.confidence)
+    return told.reshape(q, s, k)
 
 
-def _decided(ballots: npt.NDArray[np.int16], remaining: int, rule: Rule, sure: float) -> BoolArray:
-    """Which of many tallies, (R, answers) with counts falling, are decided; each different one is asked once."""
+def _asked(ballots: npt.NDArray[np.int16], remaining: int, rule: Rule) -> FloatArray:
+    """How sure a rule is of each of many tallies, (R, answers) with counts falling; equal ones are asked once."""
     packed = ballots.view(np.dtype((np.void, ballots.dtype.itemsize * ballots.shape[1])))[:, 0]
-    _, where, back = np.unique(packed, return_index=True, return_inverse=True)
-    said = [_sure(rule, tuple(c for c in ballots[i].tolist() if c), remaining) >= sure for i in where]
-    return np.array(said)[back]
+    different, back = np.unique(packed, return_inverse=True)
+    return np.array([_sure(rule, one.tobytes().rstrip(b"\0"), remaining) for one in different])[back]
 
 
 @lru_cache(maxsize=1 << 18)
-def _sure(rule: Rule, counts: tuple[int, ...], remaining: int) -> float:
-    return SURE[rule](counts, remaining, 0.0) if counts else -1.0
+def _sure(rule: Rule, packed: bytes, remaining: int) -> float:
+    """How sure a rule is of counts, falling, that are packed as 16-bit numbers, without zeros at the end."""
+    counts = np.frombuffer(packed + b"\0" * (len(packed) % 2), dtype=np.int16).tolist()
+    return SURE[rule](counts, remaining, _UNSURE) if counts else -1.0
 
 
 def first(arrivals: Arrivals, of: int) -> Result:
-    """The first ``of`` to finish by themselves vote; those that were cut weigh less together than one of them."""
+    """The first ``of`` to finish by themselves decide; those that were cut weigh less together than one of them.
+
+    What the model knows to be wrong has a vote, but does not count among the ``of``.
+    """
     k = arrivals.code.shape[2]
-    own = arrivals.finished & (arrivals.code >= 0)
+    own = arrivals.finished & (arrivals.code >= 0) & ~arrivals.refuted
     reached = np.cumsum(own, axis=-1) >= of
     last = np.where(reached.any(-1), reached.argmax(-1), k - 1)
     weight = np.where(arrivals.finished, 1.0, 1.0 / (k + 1))
-    leader = _leader(arrivals, weight, None, _until(arrivals, last))
-    return (_spoken(arrivals, leader), *arrivals.cost(last), leader.confidence)
+    counted = _until(arrivals, last)
+    leader = _leader(arrivals, weight, None, counted)
+    return arrivals.result(last, _spoken(arrivals, leader, counted), leader.confidence)
 
 
 def best_of_n(arrivals: Arrivals, graded: Graded, drawn: IntArray, *, weighted: bool, held: bool) -> Result:
     """The best by a judge, or the answer with the largest sum of scores. What the judge passes ends the search.
 
-    ``held``: the judge only grades, and is not asked where all give the same answer.
+    ``held``: the judge only grades, and is not asked where all give the same answer. Where no verdict says anything,
+    the answers vote.
     """
     k = arrivals.code.shape[2]
     given = arrivals.code >= 0
     passed = arrivals.arranged(graded.passed, drawn)
-    score = arrivals.arranged(graded.score, drawn)
+    told = arrivals.arranged(graded.score, drawn)
     accepted = given & (passed == 1)
     verified = accepted.any(-1)
     last = np.where(verified, accepted.argmax(-1), k - 1)
     counted = _until(arrivals, last)
-    judged = np.ones(given.shape[:2], dtype=bool)
+    asked = given & counted
     if held:
         least = np.where(given, arrivals.code, arrivals.answers).min(-1)
-        judged = (given & (arrivals.code != least[..., None])).any(-1)
-    score = np.where(judged[..., None], score, 0.0)
-    weight = np.where(given & judged[..., None], score, 1.0) if weighted else np.ones(given.shape)
+        differing: BoolArray = given & (arrivals.code != least[..., None])
+        asked &= differing.any(-1, keepdims=True)
+    says: BoolArray = asked & np.isfinite(told)
+    heard: BoolArray = np.any(says, axis=-1)
+    score = np.where(heard[..., None], np.nan_to_num(told), 0.0)
+    weight = np.where(given & heard[..., None], score, 1.0) if weighted else np.ones(given.shape)
     leader = _leader(arrivals, weight, score, counted)
-    # worth: not refuted, the score, finished; of equals the first
-    worth = np.where(passed == 0, 0.0, 4.0) + 2.0 * np.round(score, _DIGITS) + np.where(arrivals.finished, 1e-13, 0.0)
+    # worth: not known to be wrong, the score, finished; of equals the first
+    wrong = (passed == 0) | arrivals.refuted
+    worth = np.where(wrong, 0.0, 4.0) + 2.0 * np.round(score, _DIGITS) + np.where(arrivals.finished, 1e-13, 0.0)
     best = np.where(given & counted, worth, -1.0).argmax(-1)[..., None]
-    any_given = (given & counted).any(-1)
-    right = np.where(any_given, np.take_along_axis(arrivals.right, best, -1)[..., 0], 0.0)
+    right, spoken = np.take_along_axis(arrivals.right, best, -1)[..., 0], _spoken(arrivals, leader, counted)
     certain = np.take_along_axis(score, best, -1)[..., 0] * leader.confidence
-    certain = np.where(verified, 1.0, np.where(judged, certain, leader.confidence))
-    if weighted:
-        right = np.where(verified, right, _spoken(arrivals, leader))
-        certain = np.where(verified, certain, leader.confidence)
-    return (right, *arrivals.cost(last), np.where(any_given, certain, 0.0))
+    certain = np.where(np.take_along_axis(passed, best, -1)[..., 0] == 1, 1.0, certain)
+    voted = ~heard | (~verified if weighted else False)
+    right, certain = np.where(voted, spoken, right), np.where(voted, leader.confidence, certain)
+    any_given = (given & counted).any(-1)
+    return arrivals.result(
+        last, np.where(any_given, right, 0.0), np.where(any_given, certain, 0.0), asked.sum(-1).astype(float)
+    )

@@ -1,27 +1,28 @@
 """What inference compute is worth in model size: several models' sweeps on the same questions, against one cost.
 
-Every (model, strategy, width) is a point; the *frontier* are the points that no cheaper one beats. The *exchange rate*
-of a smaller model against a larger one is how many times its own greedy answer's compute it needs to be right as often
-as the larger one's greedy answer; the interval comes from bootstrapping the questions, with the whole search for the
-cheapest sufficient point done again on each resample. Where no point suffices, it says so.
+Every (model, strategy, width) is a point; the *frontier* are the points that no cheaper one beats. The exchange rate of
+a smaller model against a larger one is in ``rates``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fathom.errors import UsageError
-from fathom.lab.pool import Pool, load_all
+from fathom.errors import InputError, UsageError
+from fathom.lab.pool import Pool, load
+from fathom.lab.records import Asked
 from fathom.lab.scoring import Point, baselines, default_strategies, score
-from fathom.lab.statistics import RESAMPLES, FloatArray, Interval, mean_intervals
+from fathom.lab.statistics import FloatArray, Interval, mean_intervals
+from fathom.lab.store import Store
 from fathom.lab.summary import dollars_of, flops_of, seconds_of
 
-__all__ = ["COSTS", "Contender", "Exchange", "Mark", "contenders", "exchange", "frontier"]
+__all__ = ["COSTS", "Contender", "Mark", "contenders", "frontier"]
 
 COSTS: Mapping[str, Callable[[Pool, Point], FloatArray]] = {
     "flops": flops_of,
@@ -29,16 +30,18 @@ COSTS: Mapping[str, Callable[[Pool, Point], FloatArray]] = {
     "dollars": dollars_of,
 }
 """What a question may cost, and how it is found."""
-REACHED = 0.9
-"""The share of resamples in which a smaller model must reach a larger one for a rate to be stated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """One model's pools, one for each depth, and all their points: (the pool, the point) pairs. The oracle is none."""
+    """One sweep's pools, one for each depth, and all their points: (the pool, the point) pairs. The oracle is none.
+
+    ``name`` is the model's where no other sweep is of it, else the sweep's. ``size`` is what models are compared by:
+    parameters, or the arithmetic of a greedy answer, whichever is known of all that are compared.
+    """
 
     name: str
-    parameters: float
+    size: float
     pools: tuple[Pool, ...]
     points: tuple[tuple[Pool, Point], ...]
 
@@ -61,68 +64,110 @@ class Mark:
     on_frontier: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """How many times the cost of its own greedy answer ``smaller`` needs to match the greedy answer of ``larger``.
+@dataclass(frozen=True, eq=False)
+class _Swept:
+    """A sweep as it was read: where from, its questions by number, and its pools by depth."""
 
-    ``rate`` is None where it never does within the range; ``reached`` is the share of resamples in which it does.
-    ``to_larger`` is the same cost over that of the larger model's greedy answer: above 1, size is cheaper. ``by`` is
-    the strategy that does it most cheaply. ``gap`` is how much less often the smaller one is right, greedy, or by its
-    best strategy where that never is enough.
-    """
+    directory: Path
+    asked: Mapping[int, Asked]
+    pools: tuple[Pool, ...]
 
-    smaller: str
-    larger: str
-    cost: str
-    rate: Interval | None
-    to_larger: float | None
-    by: str
-    reached: float
-    gap: float
+    @property
+    def sweep(self) -> str:
+        return self.pools[0].sweep.name
 
-    def __str__(self) -> str:
-        if self.gap <= 0:
-            return f"{self.smaller} is right as often as {self.larger} without more {self.cost}"
-        if self.rate is None or self.to_larger is None:
-            return (
-                f"{self.smaller} never matches the greedy answer of {self.larger} within the range, whatever the "
-                f"{self.cost}: its best is {100 * self.gap:.1f} points short of it, and reaches it in "
-                f"{self.reached:.0%} of resamples"
-            )
-        high = f"{self.rate.high:.1f}" if math.isfinite(self.rate.high) else "never"
-        return (
-            f"{self.smaller} matches the greedy answer of {self.larger} at {self.rate.value:.1f} times "
-            f"[{self.rate.low:.1f}, {high}] its own {self.cost}, by {self.by}: {self.to_larger:.2g} times "
-            f"what {self.larger} takes"
-        )
+    @property
+    def model(self) -> str:
+        return self.pools[0].sweep.terms.model
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The model, and its file: what several sweeps may be of."""
+        return self.model, self.pools[0].sweep.terms.model_hash
 
 
 def contenders(directories: Sequence[Path | str]) -> list[Contender]:
-    """The models of these sweeps, smallest first, on the questions that all of them have.
+    """The sweeps in these directories, those of smaller models first, on the questions that all of them have.
 
-    Raises UsageError where they were not asked the same questions.
+    Raises UsageError where they were not asked the same questions, where they are all of one model, and where it is not
+    known which model is the smaller one; InputError where a directory holds nothing.
     """
-    pools = [pool for directory in directories for pool in load_all(directory)]
-    names = list(dict.fromkeys(pool.sweep.terms.model for pool in pools))
-    datasets = {pool.sweep.terms.dataset for pool in pools}
-    if len(datasets) > 1:
-        raise UsageError(f"these sweeps are of different questions: {', '.join(sorted(datasets))}; compare one dataset")
-    if len(names) < 2:
-        raise UsageError(f"a comparison needs sweeps of two models at least, and these are all of {names[0]}")
-    shared = set.intersection(*(set(pool.questions) for pool in pools))
+    swept = [one for directory in dict.fromkeys(Path(d).resolve() for d in directories) for one in _read(directory)]
+    if len({one.identity for one in swept}) < 2:
+        raise UsageError(
+            f"a comparison needs sweeps of two models at least, and these are all of {swept[0].model}: give another "
+            f"directory, or see what one sweep says with fathom report"
+        )
+    _refuse_different(swept)
+    shared = set.intersection(*(set(pool.questions) for one in swept for pool in one.pools))
     if not shared:
-        raise UsageError("no question has been answered by all of these models yet")
+        raise UsageError("no question has been answered by all of these models yet: go on with their sweeps")
     found = []
-    for name in names:
-        own = [_only(pool, shared) for pool in pools if pool.sweep.terms.model == name]
-        points = [
+    for one, name in zip(swept, _names(swept), strict=True):
+        own = tuple(_only(pool, shared) for pool in one.pools)
+        points = tuple(
             (pool, p)
             for pool in own
             for p in [*baselines(pool), *score(pool, default_strategies(pool))]
             if p.strategy != "oracle"
-        ]
-        found.append(Contender(name, own[0].parameters, tuple(own), tuple(points)))
-    return sorted(found, key=lambda contender: contender.parameters)
+        )
+        found.append((one, Contender(name, math.nan, own, points)))
+    return _by_size(found)
+
+
+def _read(directory: Path) -> Iterator[_Swept]:
+    empty = True
+    with Store(directory) as store:
+        for sweep in store.sweeps():
+            if pools := tuple(load(store, sweep)):
+                empty = False
+                yield _Swept(directory, {asked.number: asked for asked in store.questions(sweep.id)}, pools)
+    if empty:
+        raise InputError(f"{directory} holds no question yet that has all its samples")
+
+
+def _refuse_different(swept: Sequence[_Swept]) -> None:
+    """Raise UsageError where two sweeps were not asked the same."""
+    datasets = {one.pools[0].sweep.terms.dataset for one in swept}
+    if len(datasets) > 1:
+        raise UsageError(f"these sweeps are of different questions: {', '.join(sorted(datasets))}; compare one dataset")
+    for one in swept[1:]:
+        for number in one.asked.keys() & swept[0].asked.keys():
+            was, now = swept[0].asked[number], one.asked[number]
+            if (was.prompt, was.reference) != (now.prompt, now.reference):
+                raise UsageError(
+                    f"these sweeps are of different questions: number {number} is {was.prompt!r:.100} (answer "
+                    f"{was.reference!r:.40}) in {swept[0].sweep!r} and {now.prompt!r:.100} (answer "
+                    f"{now.reference!r:.40}) in {one.sweep!r}; sweep both models on one dataset and seed"
+                )
+
+
+def _names(swept: Sequence[_Swept]) -> list[str]:
+    """What each sweep is called: by its model where that is enough, else by its name, with the directory if need be."""
+    models, sweeps = Counter(one.model for one in swept), Counter(one.sweep for one in swept)
+    return [
+        one.model if models[one.model] == 1
+        else one.sweep if sweeps[one.sweep] == 1
+        else f"{one.sweep} ({one.directory.name})"
+        for one in swept
+    ]  # fmt: skip
+
+
+def _by_size(found: Sequence[tuple[_Swept, Contender]]) -> list[Contender]:
+    """The contenders with their sizes, smallest first; sweeps of one model are of one size."""
+    known = all(contender.pools[0].parameters for _, contender in found)
+    sizes: dict[tuple[str, str], float] = {}
+    for one, contender in found:
+        pool, greedy = contender.greedy
+        size = pool.parameters if known else float(flops_of(pool, greedy).mean())
+        if not math.isfinite(size):
+            raise UsageError(
+                f"which model is the smaller one is not known: neither the parameters of {contender.name} nor its "
+                f"arithmetic are in its sweep; sweep it in process (gguf:, hf:, recursive:), where they can be seen"
+            )
+        sizes.setdefault(one.identity, size)
+    sized = [replace(contender, size=sizes[one.identity]) for one, contender in found]
+    return sorted(sized, key=lambda contender: contender.size)
 
 
 def _only(pool: Pool, questions: set[int]) -> Pool:
@@ -141,34 +186,3 @@ def frontier(found: Sequence[Contender], cost: str) -> list[Mark]:
         marks.append(Mark(name, p.strategy, p.width, pool.depth, spent, accuracy, accuracy.value > best))
         best = max(best, accuracy.value)
     return marks
-
-
-def exchange(
-    smaller: Contender, larger: Contender, cost: str, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Exchange | None:
-    """The exchange rate of two models. None where the cost is unknown for either."""
-    names = [f"{p.label}" + ("" if pool.depth is None else f", depth {pool.depth}") for pool, p in smaller.points]
-    right = np.stack([p.right for _, p in smaller.points], axis=1)  # (Q, P)
-    spent = np.stack([COSTS[cost](pool, p) for pool, p in smaller.points], axis=1)
-    own = COSTS[cost](*smaller.greedy)
-    pool, plain = larger.greedy
-    theirs = COSTS[cost](pool, plain)
-    if not (np.isfinite(spent).all() and np.isfinite(theirs).all()):
-        return None
-    q = len(plain.right)
-    drawn = np.random.default_rng(seed).multinomial(q, np.full(q, 1 / q), size=resamples) / q
-    every = np.concatenate([np.full((1, q), 1 / q), drawn])  # the questions themselves, then the resamples
-    enough = every @ right >= (every @ plain.right)[:, None] - 1e-12
-    price = np.where(enough, every @ spent, np.inf)
-    rates = price.min(axis=1) / (every @ own)
-    reached = float(np.isfinite(rates[1:]).mean())
-    gap = float(plain.right.mean() - smaller.greedy[1].right.mean())
-    best = int(price[0].argmin())
-    if not math.isfinite(rates[0]) or (gap > 0 and reached < REACHED):
-        short = float(plain.right.mean() - right.mean(0).max())
-        return Exchange(smaller.name, larger.name, cost, None, None, "", reached, max(short, 1e-9))
-    low, high = np.quantile(rates[1:], (0.025, 0.975), method="inverted_cdf")
-    rate = Interval(float(rates[0]), float(low), float(high))
-    return Exchange(
-        smaller.name, larger.name, cost, rate, float(price[0, best] / theirs.mean()), names[best], reached, gap
-    )

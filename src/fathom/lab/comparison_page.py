@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fathom.errors import FathomError
 from fathom.lab import figures
-from fathom.lab.compare import COSTS, Contender, Exchange, Mark, frontier
+from fathom.lab.compare import COSTS, Contender, Mark, frontier
 from fathom.lab.page import figure, page, paragraph, section, table
+from fathom.lab.rates import HALVINGS, TOLERANCE, Exchange
 from fathom.lab.statistics import RESAMPLES
 
 __all__ = ["compared"]
@@ -19,7 +20,7 @@ _LABELS = {"flops": "FLOPs a question", "seconds": "seconds a question", "dollar
 def compared(found: Sequence[Contender], rates: Sequence[Exchange], out: Path) -> Path:
     """Write the page to ``out`` and return it. Raises FathomError where that cannot be."""
     pool = found[0].pools[0]
-    sizes = ", ".join(f"{c.name} ({c.parameters:.3g} parameters)" for c in found)
+    sizes = ", ".join(f"{c.name}{_size(c)}" for c in found)
     intro = f"{len(pool)} questions of {pool.sweep.terms.dataset}, answered by {sizes}."
     parts = [paragraph(intro), section("Exchange rates", *(paragraph(str(rate)) for rate in rates), _method())]
     for cost in COSTS:
@@ -34,10 +35,18 @@ def compared(found: Sequence[Contender], rates: Sequence[Exchange], out: Path) -
     return out
 
 
+def _size(contender: Contender) -> str:
+    parameters = contender.pools[0].parameters
+    return f" ({parameters:.3g} parameters)" if parameters else ""
+
+
 def _method() -> str:
     return paragraph(
-        f"Intervals: 95 % over {RESAMPLES:,} bootstrap resamples of the questions, in each of which the cheapest point "
-        f"that suffices is looked for again. FLOPs are 2 a parameter and token, the prompt read once."
+        f"The cheapest point that suffices is chosen on one half of the questions and counted on the other, both ways "
+        f"round, over {HALVINGS} random halvings. A rate is stated where most of them have such a point on both "
+        f"halves, and it is right as often on the other questions, to within {TOLERANCE:.0%}. Its interval: 95 % over "
+        f"{RESAMPLES:,} bootstrap resamples of the questions, each halved anew. FLOPs are 2 a parameter and token, the "
+        f"prompt read once. Strategies whose judge's cost is not known are left out."
     )
 
 

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from fathom.budget import Meter
-from fathom.judges.base import Candidate, Verifier, bound, verdicts_of
+from fathom.budget import Budget, Meter
+from fathom.judges.base import Candidate, Verdict, Verifier, bound, verdicts_of
 from fathom.lab.datasets import Question
 from fathom.lab.gather import GatherSearch, sample_of
-from fathom.lab.records import GREEDY, Verdicts, Written
+from fathom.lab.records import GREEDY, Board, Course, Verdicts, Written
+from fathom.lab.spending import rest
 from fathom.reasoner import Session
 from fathom.records import Spent, Trajectory
+from fathom.recount import Recounting
 
-__all__ = ["Keep", "Keeping", "question_seed", "total"]
+__all__ = ["JUDGE", "SAMPLES", "Keep", "Keeping", "judged", "question_seed"]
+
+SAMPLES, JUDGE = "samples", "judge"
+"""What a sweep's account names as paid for, beside strategies that were run live."""
 
 _APART = 4096
 """By how many seeds a question is apart from the next one."""
 
-Keep = Callable[[Sequence[Written | Verdicts], Spent], None]
-"""What is done with what came in, and with what was spent since the last time."""
+Keep = Callable[[Sequence[Written | Course | Verdicts], Sequence[tuple[str, Spent]]], None]
+"""What is done with what came in, and with what was spent since the last time, each with what it was spent on."""
 
 
 def question_seed(seed: int, number: int) -> int:
     """The seed of a question: sample i of it is drawn with the i-th seed after it, in a sweep as in a live run."""
     return (seed + number * _APART) % 2**31
+
+
+async def judged(judge: Verifier, meter: Meter, prompt: str, candidate: Candidate) -> tuple[Verdict, Spent]:
+    """The judge's verdict, and what it took: ``meter`` is the judge's alone."""
+    before = meter.spent
+    (verdict,) = await verdicts_of(judge, prompt, [candidate])
+    return verdict, rest(meter.spent, before)
 
 
 class Keeping:
@@ -44,13 +57,16 @@ class Keeping:
     ) -> None:
         self.keep, self.seed = keep, question_seed(seed, number)
         self.number, self.question, self.depth, self.search, self.meter = number, question, depth, search, meter
-        self.judges = {spec: bound(judge, meter, session) for spec, judge in judges.items()}
+        self._session = session
+        self._judging = meter.nested(Budget())
+        self.judges = {spec: bound(judge, self._judging, session) for spec, judge in judges.items()}
         self._prompt_tokens: int | None = getattr(session, "prompt_tokens", None)
         self._queue: asyncio.Queue[tuple[Trajectory, float] | None] = asyncio.Queue()
         self._seen = 0
         self._scores: dict[str, float] = {}
-        self._accounted = Spent()
-        self._conclusions = 0
+        self._verdict_spent: dict[tuple[str, Candidate], Spent] = {}
+        self._judge_seconds = 0.0
+        self._accounted = {SAMPLES: Spent(), JUDGE: Spent()}
 
     def observe(self) -> None:
         """Something came in."""
@@ -69,7 +85,7 @@ class Keeping:
             trajectory, seconds = item
             written = await self._written(trajectory, seconds)
             verdicts = [] if written.sample == GREEDY else await self._verdicts(trajectory)
-            self.keep([written, *verdicts], self.unaccounted())
+            self.keep([written, *await self._course(trajectory), *verdicts], self.unaccounted())
 
     async def _written(self, t: Trajectory, seconds: float) -> Written:
         sample = sample_of(t.id)
@@ -93,6 +109,18 @@ class Keeping:
             answer=t.answer,
             text=t.text,
         )
+
+    async def _course(self, t: Trajectory) -> list[Course]:
+        """How it went, where that is known."""
+        values: tuple[float, ...] = ()
+        boards: list[Board] = []
+        if isinstance(self._session, Recounting):
+            told = self._session.recount(t)
+            values = told.values
+            boards = [Board(h.depth, h.answer, h.valid, await self._score(h.answer)) for h in told.held]
+        if not (t.logprobs or values):
+            return []
+        return [Course(self.number, self.depth, sample_of(t.id), t.logprobs, values, tuple(boards))]
 
     async def _score(self, answer: str | None) -> float:
         if answer is None:
@@ -123,35 +151,19 @@ class Keeping:
         candidate = Candidate(t.text, t.answer, t.finished, t.logprobs, t.top_logprobs, t.value, t.valid)
         said = []
         for spec, judge in self.judges.items():
-            (verdict,) = await verdicts_of(judge, self.question.prompt, [candidate])
-            said.append(
-                Verdicts(self.number, self.depth, t.id, spec, verdict.score, verdict.passed, verdict.detail[:500])
-            )
+            verdict, spent = await judged(judge, self._judging, self.question.prompt, candidate)
+            self._judge_seconds += spent.seconds
+            spent = self._verdict_spent.setdefault((spec, candidate), spent)
+            detail = verdict.detail[:500]
+            said.append(Verdicts(self.number, self.depth, t.id, spec, verdict.score, verdict.passed, detail, spent))
         return said
 
-    def unaccounted(self) -> Spent:
-        """What was spent since this was last asked."""
-        now, before = self.meter.spent, self._accounted
-        self._accounted = now
-        return Spent(
-            seconds=now.seconds - before.seconds,
-            tokens=now.tokens - before.tokens,
-            prompt_tokens=now.prompt_tokens - before.prompt_tokens,
-            reused_tokens=now.reused_tokens - before.reused_tokens,
-            calls=now.calls - before.calls,
-            flops=now.flops - before.flops,
-            cost=None if now.cost is None else now.cost - (before.cost or 0.0),
-        )
-
-
-def total(a: Spent, b: Spent) -> Spent:
-    """What both spent together."""
-    return Spent(
-        seconds=a.seconds + b.seconds,
-        tokens=a.tokens + b.tokens,
-        prompt_tokens=a.prompt_tokens + b.prompt_tokens,
-        reused_tokens=a.reused_tokens + b.reused_tokens,
-        calls=a.calls + b.calls,
-        flops=a.flops + b.flops,
-        cost=None if a.cost is None or b.cost is None else a.cost + b.cost,
-    )
+    def unaccounted(self) -> list[tuple[str, Spent]]:
+        """What was spent since this was last asked, on samples and on judges, each by itself."""
+        judging = replace(self._judging.spent, seconds=self._judge_seconds)
+        charges = []
+        for what, now in ((SAMPLES, rest(self.meter.spent, judging)), (JUDGE, judging)):
+            since, self._accounted[what] = rest(now, self._accounted[what]), now
+            if what == SAMPLES or since.seconds or since.calls:
+                charges.append((what, since))
+        return charges

@@ -23,9 +23,9 @@ from fathom.errors import EngineError, FathomError, MissingDependency, UsageErro
 from fathom.lab.datasets import Dataset
 from fathom.lab.identity import facts_of, terms_of
 from fathom.lab.progress import Progress
-from fathom.lab.records import Outcome, SweepInfo, Terms, Verdicts, Written
+from fathom.lab.records import Course, Outcome, SweepInfo, Terms, Verdicts, Written
 from fathom.lab.store import Store
-from fathom.lab.sweep import Job, Sweeper, keep, progress_of
+from fathom.lab.sweep import Job, Sweeper, keep, progress_of, unjudged
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
@@ -55,7 +55,7 @@ class Sent:
     """What a worker sends since it was last asked. ``done`` says that the question is over, ``failed`` what went
     wrong."""
 
-    items: tuple[Written | Verdicts | Outcome, ...]
+    items: tuple[Written | Course | Verdicts | Outcome, ...]
     charges: tuple[tuple[int, str, Spent], ...]
     done: bool
     failed: str = ""
@@ -68,7 +68,7 @@ class Outbox(Store):
     def __init__(self, directory: Path | str) -> None:
         super().__init__(directory, write=True)
         self.assignment = Assignment(0, {})
-        self.posted: list[Written | Verdicts | Outcome] = []
+        self.posted: list[Written | Course | Verdicts | Outcome] = []
         self.charged: list[tuple[int, str, Spent]] = []
         self.news = asyncio.Event()
 
@@ -78,14 +78,14 @@ class Outbox(Store):
     def outcomes(self, sweep: int) -> Iterable[Outcome]:  # type: ignore[override]
         return self.assignment.outcomes
 
-    def add(self, sweep: int, items: Iterable[Written | Verdicts | Outcome]) -> None:
+    def add(self, sweep: int, items: Iterable[Written | Course | Verdicts | Outcome]) -> None:
         self.posted += items
         self.news.set()
 
     def charge(self, sweep: int, question: int, what: str, spent: Spent) -> None:
         self.charged.append((question, what, spent))
 
-    def empty(self) -> tuple[tuple[Written | Verdicts | Outcome, ...], tuple[tuple[int, str, Spent], ...]]:
+    def empty(self) -> tuple[tuple[Written | Course | Verdicts | Outcome, ...], tuple[tuple[int, str, Spent], ...]]:
         """All that waits to be sent, charged with what it cost."""
         self.news.clear()
         items, charges = tuple(self.posted), tuple(self.charged)
@@ -164,8 +164,8 @@ async def sweep_on_ray(
     on a CPU of its own, and on a GPU where the cluster has some and the model runs in process. Model files and datasets
     that are files lie at the same path on every node.
 
-    Raises MissingDependency without Ray, FathomError where the cluster cannot be reached or all workers are lost, and
-    what ``Store.begin`` raises.
+    Raises MissingDependency without Ray, FathomError where the cluster cannot be reached or all workers are lost,
+    UsageError for a judge that was named since samples were kept, and what ``Store.begin`` raises.
     """
     dataset = job.load()
     with _cluster(address) as ray, Store(directory, write=True) as store:
@@ -173,6 +173,12 @@ async def sweep_on_ray(
         try:
             terms, facts = await crew.prepared()
             sweep = store.begin(name or f"{terms.model} on {dataset.name}", terms, dataset.asked(), facts)
+            for judge in job.options.judges:
+                if unjudged(store, sweep.id, judge, range(len(dataset.questions))):
+                    raise UsageError(
+                        f"{judge} was named after samples were kept, and workers judge what they draw: have those "
+                        f"judged first, by the same command without --on"
+                    )
             run = _Run(job, dataset, store, sweep, crew, observe)
             return await run.run()
         finally:

@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from fathom.errors import InputError, UsageError
 from fathom.judges.base import Verdict
-from fathom.lab.records import GREEDY, UNLIMITED, SweepInfo
+from fathom.lab.judging import FREE, UNKNOWN, VerdictCost, verdict_cost
+from fathom.lab.keeping import SAMPLES
+from fathom.lab.records import GREEDY, UNLIMITED, SweepInfo, Verdicts
 from fathom.lab.statistics import FloatArray, IntArray
 from fathom.lab.store import Store
 from fathom.records import Trajectory
@@ -81,10 +83,15 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Graded:
-    """A judge's verdicts on samples, (Q, n): ``score`` (NaN: none), ``passed`` 1 or 0, -1 where it only grades."""
+    """A judge's verdicts on samples, (Q, n): ``score`` (NaN: none, or one that says nothing), ``passed`` 1 or 0, -1
+    where it only grades.
+
+    ``each`` is what one verdict costs.
+    """
 
     score: FloatArray
     passed: IntArray
+    each: VerdictCost = UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +129,7 @@ class Pool:
     def some(self, at: IntArray | Sequence[int]) -> Pool:
         """The pool of some of its questions, by their positions: a half to tune on, say."""
         index = np.asarray(at, dtype=np.int64)
-        graded = {judge: Graded(g.score[index], g.passed[index]) for judge, g in self.verdicts.items()}
+        graded = {judge: replace(g, score=g.score[index], passed=g.passed[index]) for judge, g in self.verdicts.items()}
         return replace(
             self,
             questions=tuple(self.questions[i] for i in index),
@@ -165,7 +172,7 @@ class Pool:
             return self.verdicts[judge]
         if judge == "logprob" and np.isfinite(self.samples.logprob).all():
             score = np.minimum(1.0, np.exp(self.samples.logprob))
-            return Graded(score, np.full(score.shape, -1))
+            return Graded(score, np.full(score.shape, -1), FREE)
         raise UsageError(
             f"the sweep {self.sweep.name!r} holds no verdicts of {judge}; have it judged with: "
             f"fathom sweep … --judge {judge!r}"
@@ -202,9 +209,14 @@ def load(store: Store, sweep: SweepInfo, width: int | None = None) -> Iterator[P
         by_depth.setdefault(depth, {}).setdefault(question, {})[sample] = tuple(rest)
     verdicts = list(store.verdicts(sweep.id))
     asked = len(store.questions(sweep.id))
-    if sweep.facts.get("unit") != "token":  # arithmetic of a supervision step, as it was measured
+    if sweep.facts.get("unit") != "token" and "unit_flops" not in sweep.facts:  # as older sweeps measured it
         steps = sum(row[_READ.index("steps")] for row in store.columns(sweep.id, _READ))
-        sweep = replace(sweep, facts={**sweep.facts, "unit_flops": store.spent(sweep.id).flops / max(1, steps)})
+        each = store.spent(sweep.id, SAMPLES).flops / max(1, steps)
+        sweep = replace(sweep, facts={**sweep.facts, "unit_flops": each})
+    costs = {
+        judge: verdict_cost(judge, (v.spent for v in verdicts if v.judge == judge))
+        for judge in sorted({v.judge for v in verdicts})
+    }
     for depth in sorted(by_depth, key=lambda d: math.inf if d == UNLIMITED else d):
         rows = by_depth[depth]
         n = width or max((max(of) + 1 for of in rows.values()), default=0)
@@ -214,7 +226,7 @@ def load(store: Store, sweep: SweepInfo, width: int | None = None) -> Iterator[P
             continue
         pool = _pool(sweep, depth, n, whole, left_out=asked - len(whole))
         given = [v for v in verdicts if v.depth == depth]
-        yield replace(pool, verdicts=_graded(pool, given)) if given else pool
+        yield replace(pool, verdicts=_graded(pool, given, costs)) if given else pool
 
 
 def _pool(
@@ -247,7 +259,7 @@ def _pool(
     )
 
 
-def _graded(pool: Pool, verdicts: Sequence[Any]) -> dict[str, Graded]:
+def _graded(pool: Pool, verdicts: Sequence[Verdicts], costs: Mapping[str, VerdictCost]) -> dict[str, Graded]:
     place = {question: at for at, question in enumerate(pool.questions)}
     found: dict[str, Graded] = {}
     for v in verdicts:
@@ -255,8 +267,9 @@ def _graded(pool: Pool, verdicts: Sequence[Any]) -> dict[str, Graded]:
             continue
         if v.judge not in found:
             shape = (len(pool), pool.width)
-            found[v.judge] = Graded(np.full(shape, np.nan), np.full(shape, -1))
+            found[v.judge] = Graded(np.full(shape, np.nan), np.full(shape, -1), costs[v.judge])
         at = place[v.question], v.sample
-        found[v.judge].score[at] = v.score
+        empty = Verdict(v.score, v.passed, v.detail).empty
+        found[v.judge].score[at] = np.nan if empty else v.score
         found[v.judge].passed[at] = -1 if v.passed is None else int(v.passed)
     return found

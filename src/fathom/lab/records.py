@@ -1,4 +1,4 @@
-"""What the lab keeps: the terms of a sweep, its questions, its trajectories, verdicts on them, and outcomes."""
+"""What the lab keeps: the terms of a sweep, its questions, trajectories, how these went, verdicts, and outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["GREEDY", "UNLIMITED", "Asked", "Outcome", "SweepInfo", "Terms", "Verdicts", "Written"]
+from fathom.records import Spent
+
+__all__ = ["GREEDY", "UNLIMITED", "Asked", "Board", "Course", "Outcome", "SweepInfo", "Terms", "Verdicts", "Written"]
 
 GREEDY = -1
 """The sample number of a question's greedy trajectory."""
@@ -18,8 +20,9 @@ UNLIMITED = -1
 class Terms:
     """What a sweep was made under: trajectories made under other terms do not belong with it.
 
-    ``model_hash`` is the sha256 of the model's file where it has one, ``engine`` its name and version; ``sampling`` and
-    ``prompts`` say how it was asked. The questions themselves are kept, and compared one by one.
+    ``model`` is its name, that of a recursive model with the options that it was opened with. ``model_hash`` is the
+    sha256 of the model's file where it has one, ``engine`` its name and version; ``sampling`` and ``prompts`` say how
+    it was asked. Of a ladder each of them tells all models. The questions themselves are kept, and compared one by one.
     """
 
     model: str
@@ -50,8 +53,8 @@ class Written:
     supervision steps) and ``conclusion`` the tokens of its conclusion; ``prompt_tokens`` is the length of its prompt,
     ``seconds`` the time from the start of its run until it was over, with all that ran beside it. ``score`` is the
     dataset's, in [0, 1], 1 for right, None where nothing could be scored. ``logprob`` is the mean over its tokens,
-    ``value`` the model's own estimate, ``valid`` what it
-    knows for certain. The other fields are those of ``fathom.records.Trajectory``.
+    ``value`` the model's own estimate, ``valid`` what it knows for certain. The other fields are those of
+    ``fathom.records.Trajectory``.
     """
 
     question: int
@@ -75,8 +78,36 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Board:
+    """What a trajectory would have answered from ``depth`` on, as ``fathom.recount.Held``, with the dataset's score."""
+
+    depth: int
+    answer: str
+    valid: bool | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How one trajectory went: a log-probability per token, or its value after each unit of depth, and its answers in
+    order, each where it changed. Log-probabilities are kept to three digits.
+    """
+
+    question: int
+    depth: int
+    sample: int
+    logprobs: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    boards: tuple[Board, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
-    """A judge's word on one trajectory."""
+    """A judge's word on one trajectory.
+
+    ``spent`` is what the verdict took by itself, also where an equal trajectory had been judged before and nothing was
+    spent anew; None where that was not noted, in stores of older versions.
+    """
 
     question: int
     depth: int
@@ -85,6 +116,7 @@ class Verdicts:
     score: float
     passed: bool | None = None
     detail: str = ""
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True, slots=True)

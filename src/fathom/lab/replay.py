@@ -35,7 +35,8 @@ class Played:
     """What a strategy came to on one question.
 
     ``score`` is the dataset's for the answer. ``tokens`` are all units generated, those of cut trajectories too;
-    ``steps`` the steps that it took, ``width`` the trajectories that were started.
+    ``steps`` the steps that it took, ``width`` the trajectories that were started, ``verdicts`` how many of them its
+    judge was asked about.
     """
 
     answer: str | None
@@ -48,6 +49,7 @@ class Played:
     steps: int
     width: int
     valid: bool | None = None
+    verdicts: int = 0
 
 
 def replay(
@@ -84,7 +86,7 @@ class _Playing:
         self.growing: set[int] = set()
         self.began: dict[int, tuple[int, _Turn]] = {}  # what runs now, growing or concluding, since when
         self.tokens = 0  # of all that is over
-        self.width = 0
+        self.width = self.verdicts = 0
         self._due: list[tuple[int, _Turn, int, Trajectory | Verdict]] = []
         self._launched = 0
 
@@ -111,6 +113,7 @@ class _Playing:
                     self._begin(id, self._conclusion(id), whole)
             case Judge(ids):
                 assert self.core.judge is not None, "a search that asks for judgements has a judge"
+                self.verdicts += len(ids)
                 for id in ids:
                     self._put(0, id, self.pool.verdict(str(self.core.judge), self.q, self.sample[id]))
             case Drop(ids) if not self.growing.intersection(ids):
@@ -189,4 +192,5 @@ class _Playing:
             steps=self.now,
             width=self.width,
             valid=standing.valid,
+            verdicts=self.verdicts,
         )

@@ -20,7 +20,9 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from fathom.errors import FathomError, InputError, UsageError, one_of
-from fathom.lab.records import Asked, Outcome, SweepInfo, Terms, Verdicts, Written
+from fathom.lab.courses import packed, unpacked
+from fathom.lab.records import Asked, Course, Outcome, SweepInfo, Terms, Verdicts, Written
+from fathom.lab.store_layout import LAYOUT, bring_up, completed, look_through, spent_of, told_spent
 from fathom.records import Spent
 
 __all__ = ["FILE", "Store"]
@@ -28,32 +30,6 @@ __all__ = ["FILE", "Store"]
 FILE = "sweep.sqlite"
 PATIENCE = 0.5
 """Seconds for which writes are gathered before they are committed."""
-LAYOUT = 1
-
-_SCHEMA = """
-CREATE TABLE sweep (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, terms TEXT NOT NULL, facts TEXT NOT NULL);
-CREATE TABLE question (
-    sweep INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, prompt TEXT NOT NULL, reference TEXT NOT NULL,
-    PRIMARY KEY (sweep, number)) WITHOUT ROWID;
-CREATE TABLE trajectory (
-    sweep INTEGER NOT NULL, question INTEGER NOT NULL, depth INTEGER NOT NULL, sample INTEGER NOT NULL,
-    key TEXT NOT NULL, parsed INTEGER NOT NULL, finished INTEGER NOT NULL, score REAL, steps INTEGER NOT NULL,
-    conclusion INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, seconds REAL NOT NULL, logprob REAL, value REAL,
-    valid INTEGER, seed INTEGER NOT NULL, reason TEXT NOT NULL, answer TEXT, text TEXT NOT NULL,
-    UNIQUE (sweep, question, depth, sample));
-CREATE TABLE verdict (
-    sweep INTEGER NOT NULL, question INTEGER NOT NULL, depth INTEGER NOT NULL, sample INTEGER NOT NULL,
-    judge TEXT NOT NULL, score REAL NOT NULL, passed INTEGER, detail TEXT NOT NULL,
-    PRIMARY KEY (sweep, judge, question, depth, sample)) WITHOUT ROWID;
-CREATE TABLE outcome (
-    sweep INTEGER NOT NULL, question INTEGER NOT NULL, strategy TEXT NOT NULL, budget TEXT NOT NULL,
-    answer TEXT NOT NULL, score REAL NOT NULL, confidence REAL NOT NULL, stopped TEXT NOT NULL, spent TEXT NOT NULL,
-    PRIMARY KEY (sweep, strategy, budget, question)) WITHOUT ROWID;
-CREATE TABLE account (
-    sweep INTEGER NOT NULL, question INTEGER NOT NULL, what TEXT NOT NULL, tokens INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL, calls INTEGER NOT NULL, seconds REAL NOT NULL, flops REAL NOT NULL, cost REAL,
-    spent TEXT NOT NULL);
-"""
 
 
 class Store:
@@ -106,11 +82,12 @@ class Store:
             if write:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=FULL")
-                if layout == 0:
-                    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={LAYOUT}; COMMIT;")
-                    layout = LAYOUT
-            if layout != LAYOUT:
-                raise InputError(f"{self.path} has layout {layout}; this version of Fathom reads layout {LAYOUT}")
+                if layout < LAYOUT:
+                    bring_up(db, layout)
+            elif layout == 1:
+                look_through(db)
+            if layout > LAYOUT or (layout == 0 and not write):
+                raise InputError(f"{self.path} has layout {layout}; this version of Fathom reads layouts 1 to {LAYOUT}")
         except BaseException:
             db.close()
             raise
@@ -154,20 +131,31 @@ class Store:
     ) -> SweepInfo:
         """Begin the sweep ``name``, or go on with it. Raises UsageError where it was begun under other terms.
 
-        More questions may be asked than before, but none that were asked may be other ones.
+        More questions may be asked than before, or fewer, but none that were asked may be other ones. Facts that were
+        not known when it was begun are added.
         """
-        for sweep in self.sweeps():
-            if sweep.name == name:
-                _refuse_others(name, sweep.terms, terms)
-                self._ask(sweep.id, questions)
-                return sweep
-        self._db.execute(
-            "INSERT INTO sweep (name, terms, facts) VALUES (?, ?, ?)",
-            (name, json.dumps(asdict(terms)), json.dumps(dict(facts or {}))),
-        )
+        facts = dict(facts or {})
+        kept = next((sweep for sweep in self.sweeps() if sweep.name == name), None)
+        if kept is not None:
+            terms = self._same(kept, terms, facts)
+            facts |= {what: known for what, known in kept.facts.items() if known}
+        told = json.dumps(asdict(terms)), json.dumps(facts)
+        if kept is None:
+            new = "INSERT INTO sweep (name, terms, facts, layout) VALUES (?, ?, ?, ?)"
+            self._commit([(new, (name, *told, LAYOUT))])
+        elif (terms, facts) != (kept.terms, kept.facts):
+            filled = "UPDATE sweep SET terms = ?, facts = ?, layout = ? WHERE id = ?"
+            self._commit([(filled, (*told, LAYOUT, kept.id))])
         sweep = self.find(name)
         self._ask(sweep.id, questions)
         return sweep
+
+    def _same(self, kept: SweepInfo, given: Terms, facts: Mapping[str, Any]) -> Terms:
+        """The terms of a sweep that is gone on with. Raises UsageError where they are not those that are given."""
+        (layout,) = self._db.execute("SELECT layout FROM sweep WHERE id = ?", (kept.id,)).fetchone()
+        terms = kept.terms if layout > 1 else completed(kept.terms, given, kept.facts, facts)
+        _refuse_others(kept.name, terms, given)
+        return terms
 
     def _ask(self, sweep: int, questions: Sequence[Asked]) -> None:
         known = {asked.number: asked for asked in self.questions(sweep)}
@@ -189,7 +177,7 @@ class Store:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def add(self, sweep: int, items: Iterable[Written | Verdicts | Outcome]) -> None:
+    def add(self, sweep: int, items: Iterable[Written | Course | Verdicts | Outcome]) -> None:
         """Keep these. What is there already stays as it is; they are durable after ``flush``, or soon by themselves."""
         for item in items:
             if not self._pending:
@@ -199,10 +187,11 @@ class Store:
 
     def charge(self, sweep: int, question: int, what: str, spent: Spent) -> None:
         """Keep what a run spent, cancelled work included; it is committed with the trajectories that it paid for."""
-        row = (sweep, question, what, spent.tokens, spent.prompt_tokens, spent.calls, spent.seconds, spent.flops)
         if not self._pending:
             self._since = time.monotonic()
-        self._pending.append((_CHARGE, (*row, spent.cost, json.dumps(asdict(spent)))))
+        numbers = (getattr(spent, name) for name in _CHARGED)
+        self._pending.append((_CHARGE, (sweep, question, what, *numbers, told_spent(spent))))
+        self._pending += [(_ROLE, (sweep, what, role, tokens)) for role, tokens in spent.tokens_by_role.items()]
 
     def flush(self, *, only_if_due: bool = False) -> None:
         """Commit what is pending, all or nothing.
@@ -218,11 +207,11 @@ class Store:
             return
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            start = 0
-            for at in range(1, len(statements) + 1):
-                if at == len(statements) or statements[at][0] != statements[start][0]:
-                    self._db.executemany(statements[start][0], [row for _, row in statements[start:at]])
-                    start = at
+            rows: dict[str, list[tuple[Any, ...]]] = {}
+            for sql, row in statements:
+                rows.setdefault(sql, []).append(row)
+            for sql, of_it in rows.items():
+                self._db.executemany(sql, of_it)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -274,15 +263,27 @@ class Store:
         )
         return rows.fetchall()
 
+    def courses(self, sweep: int, *, question: int | None = None) -> Iterator[Course]:
+        """How trajectories of a sweep went, of those of which that is kept, by question, depth and sample."""
+        self.flush()
+        where, values = ("", ()) if question is None else (" AND question = ?", (question,))
+        rows = self._db.execute(
+            f"SELECT question, depth, sample, told FROM course WHERE sweep = ?{where} ORDER BY question, depth, sample",
+            (sweep, *values),
+        )
+        for row in rows:
+            yield unpacked(*row)
+
     def verdicts(self, sweep: int) -> Iterator[Verdicts]:
         """The judges' words on a sweep's trajectories."""
         self.flush()
         rows = self._db.execute(
-            "SELECT question, depth, sample, judge, score, passed, detail FROM verdict WHERE sweep = ?", (sweep,)
+            "SELECT question, depth, sample, judge, score, passed, detail, spent FROM verdict WHERE sweep = ?", (sweep,)
         )
-        for question, depth, sample, judge, score, passed, detail in rows:
+        for question, depth, sample, judge, score, passed, detail, told in rows:
             said = None if passed is None else bool(passed)
-            yield Verdicts(question, depth, sample, judge, score, said, detail)
+            spent = None if told is None else spent_of(told)
+            yield Verdicts(question, depth, sample, judge, score, said, detail, spent)
 
     def outcomes(self, sweep: int) -> Iterator[Outcome]:
         """What strategies that were run live came to."""
@@ -295,27 +296,32 @@ class Store:
         for question, strategy, budget, answer, score, confidence, stopped, spent in rows:
             yield Outcome(question, strategy, budget, answer, score, confidence, stopped, json.loads(spent))
 
-    def spent(self, sweep: int) -> Spent:
-        """All that the sweep has cost so far, what was cut short or failed included; ``cost`` None where unknown."""
+    def spent(self, sweep: int, what: str | None = None) -> Spent:
+        """All that the sweep has cost so far, what was cut short or failed included, or only what was spent on one
+        thing (``SAMPLES``, say); ``cost`` None where unknown."""
         self.flush()
-        tokens, read, calls, seconds, flops, cost, unpriced = self._db.execute(
-            "SELECT sum(tokens), sum(prompt_tokens), sum(calls), sum(seconds), sum(flops), sum(cost), "
-            "sum(cost IS NULL) FROM account WHERE sweep = ?",
-            (sweep,),
+        for_what, asked = ("", (sweep,)) if what is None else (" AND what = ?", (sweep, what))
+        *sums, memory, cost, unpriced = self._db.execute(
+            f"SELECT {', '.join(f'total({name})' for name in _ADDED)}, max(memory_bytes), total(cost), "
+            f"sum(cost IS NULL) FROM account WHERE sweep = ?{for_what}",
+            asked,
         ).fetchone()
+        roles = self._db.execute(f"SELECT role, sum(tokens) FROM role WHERE sweep = ?{for_what} GROUP BY role", asked)
+        seconds, flops, *counts = sums
+        found = dict(zip(_ADDED[2:], map(int, counts), strict=True))
         return Spent(
-            seconds=seconds or 0.0,
-            tokens=tokens or 0,
-            prompt_tokens=read or 0,
-            calls=calls or 0,
-            flops=flops or 0.0,
-            cost=None if unpriced else cost or 0.0,
+            seconds=seconds,
+            flops=flops,
+            **found,
+            tokens_by_role=dict(roles.fetchall()),
+            memory_bytes=memory or 0,
+            cost=None if unpriced else cost,
         )
 
 
 def _refuse_others(sweep: str, kept: Terms, given: Terms) -> None:
     differing = [
-        f"{name} was {was!r:.80} and is now {now!r:.80}"
+        f"{name} was {was!r:.300} and is now {now!r:.300}"
         for name, was in asdict(kept).items()
         if (now := getattr(given, name)) != was
     ]
@@ -326,23 +332,38 @@ def _refuse_others(sweep: str, kept: Terms, given: Terms) -> None:
         )
 
 
-def _row(item: Written | Verdicts | Outcome) -> tuple[Any, ...]:
+def _row(item: Written | Course | Verdicts | Outcome) -> tuple[Any, ...]:
     """The item's fields as SQLite takes them: text that no encoding can hold, which models do write, is replaced."""
+    if isinstance(item, Course):
+        return item.question, item.depth, item.sample, packed(item)
     row = (getattr(item, name) for name in _FIELDS[type(item)])
     return tuple(
         value.encode("utf-8", "replace").decode() if isinstance(value, str)
         else json.dumps(dict(value)) if isinstance(value, Mapping)
+        else told_spent(value) if isinstance(value, Spent)
         else value
         for value in row
     )  # fmt: skip
 
 
-_FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (Written, Verdicts, Outcome)}
+_FIELDS: dict[type, tuple[str, ...]] = {
+    **{kind: tuple(f.name for f in fields(kind)) for kind in (Written, Verdicts, Outcome)},
+    Course: ("question", "depth", "sample", "told"),
+}
 _WRITTEN = _FIELDS[Written]
-_TABLES = {Written: "trajectory", Verdicts: "verdict", Outcome: "outcome"}
+_TABLES = {Written: "trajectory", Course: "course", Verdicts: "verdict", Outcome: "outcome"}
 _INSERT = {
     kind: f"INSERT OR IGNORE INTO {_TABLES[kind]} (sweep, {', '.join(names)}) "
     f"VALUES ({', '.join('?' * (len(names) + 1))})"
     for kind, names in _FIELDS.items()
 }
-_CHARGE = "INSERT INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADDED = ("seconds", "flops", "tokens", "prompt_tokens", "reused_tokens", "calls")
+_CHARGED = (*_ADDED, "memory_bytes", "cost")
+_CHARGE = (
+    f"INSERT INTO account (sweep, question, what, {', '.join(_CHARGED)}, spent) "
+    f"VALUES ({', '.join('?' * (len(_CHARGED) + 4))})"
+)
+_ROLE = (
+    "INSERT INTO role (sweep, what, role, tokens) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (sweep, what, role) DO UPDATE SET tokens = tokens + excluded.tokens"
+)

@@ -8,7 +8,8 @@ generation cannot be played on a pool: they are run live, and their outcomes kep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +17,16 @@ from pathlib import Path
 from fathom.api import prepare_run, strategy_of
 from fathom.budget import Budget, Meter
 from fathom.errors import EngineError, FathomError, InputError, NoAnswer, PromptTooLong, UpstreamError, UsageError
-from fathom.judges.base import Candidate, Timing, bound, judge_needs, timing_of, verdicts_of
+from fathom.judges.base import Candidate, Timing, Verifier, bound, judge_needs, timing_of
 from fathom.judges.registry import JUDGES
+from fathom.lab.courses import at_depth
 from fathom.lab.datasets import Dataset, Question, load_dataset
 from fathom.lab.gather import Gather
 from fathom.lab.identity import facts_of, terms_of
-from fathom.lab.keeping import Keep, Keeping, question_seed, total
+from fathom.lab.keeping import JUDGE, Keep, Keeping, judged, question_seed
 from fathom.lab.progress import Progress
-from fathom.lab.records import GREEDY, UNLIMITED, Outcome, SweepInfo, Verdicts, Written
+from fathom.lab.records import GREEDY, UNLIMITED, Course, Outcome, SweepInfo, Verdicts, Written
+from fathom.lab.spending import total
 from fathom.lab.store import Store
 from fathom.language.model import LanguageModel
 from fathom.reasoner import Capability, Reasoner
@@ -31,7 +34,7 @@ from fathom.records import Problem, Spent
 from fathom.search.base import Terms
 from fathom.search.driver import Driver
 
-__all__ = ["Job", "SweepOptions", "Sweeper", "keep", "open_sweep", "progress_of"]
+__all__ = ["Job", "SweepOptions", "Sweeper", "keep", "open_sweep", "progress_of", "unjudged"]
 
 MOST = 1000
 """Samples a question at most."""
@@ -156,14 +159,14 @@ class Sweeper:
         A question that fails is listed and left for the next time; when nothing else than failures came, the last one
         is raised. Cancelled, it keeps what has come in.
         """
-        await self._judge_kept()
+        wanted = range(len(self.dataset.questions)) if numbers is None else numbers
+        await self._judge_kept(frozenset(wanted))
         places = asyncio.Semaphore(self.options.parallel or 1)
 
         async def one(number: int) -> None:
             async with places:
                 await self._question(number)
 
-        wanted = range(len(self.dataset.questions)) if numbers is None else numbers
         try:
             async with asyncio.TaskGroup() as group:
                 ticking = group.create_task(self._tick())
@@ -187,8 +190,9 @@ class Sweeper:
     async def _question(self, number: int) -> None:
         question = self.dataset.questions[number]
         try:
-            for depth in self.options.depths:
+            for depth in sorted(self.options.depths, key=_reach, reverse=True):
                 have = self.store.samples(self.sweep.id, number, _kept(depth))
+                have |= await self._take(number, _kept(depth), {*self.options.wanted} - have)
                 missing = tuple(s for s in self.options.wanted if s not in have)
                 if missing:
                     await self._draw(number, question, depth, missing)
@@ -199,6 +203,24 @@ class Sweeper:
             self.progress.failed[question.name] = str(error)
             if not self._succeeded and len(self.progress.failed) >= HOPELESS:
                 raise
+
+    async def _take(self, number: int, depth: int, missing: set[int]) -> set[int]:
+        """Those of the missing samples that deeper ones with their seeds have passed through: nothing is drawn."""
+        courses = self.store.courses(self.sweep.id, question=number) if missing else ()
+        known = {(c.depth, c.sample): c for c in courses if c.sample in missing and c.boards}
+        found: dict[int, Written] = {}
+        for whole in self.store.trajectories(self.sweep.id, question=number) if known else ():
+            course = known.get((whole.depth, whole.sample))
+            cut = None if course is None else at_depth(whole, course, depth)
+            if cut is not None:
+                found[cut.sample] = cut
+        if found:
+            self._keep(number, list(found.values()), ())
+        for spec, judge in self.judges.items():
+            for cut in found.values():
+                if cut.sample != GREEDY:
+                    await self._judge_one(spec, judge, cut)
+        return set(found)
 
     # -- drawing ----------------------------------------------------------------------------------------------------
 
@@ -227,45 +249,51 @@ class Sweeper:
                 await keeper
         finally:
             await session.aclose()
-            self.store.charge(self.sweep.id, number, "samples", keeping.unaccounted())
+            for what, spent in keeping.unaccounted():
+                self.store.charge(self.sweep.id, number, what, spent)
         if search.errors:
             self.progress.failed[question.name] = "; ".join(search.errors[:3])
         if search.errors and not search.settled:
             raise UpstreamError(f"no sample of question {question.name} came back: {'; '.join(search.errors[:3])}")
 
     def _keep_of(self, number: int) -> Keep:
-        return lambda items, spent: self._keep(items, spent, number, "samples")
+        return lambda items, charges: self._keep(number, items, charges)
 
-    def _keep(self, items: Sequence[Written | Verdicts | Outcome], spent: Spent, number: int, what: str) -> None:
-        """Keep what came in, and what was spent since the last time."""
+    def _keep(
+        self, number: int, items: Sequence[Written | Course | Verdicts | Outcome], charges: Sequence[tuple[str, Spent]]
+    ) -> None:
+        """Keep what came in of a question, and what was spent since the last time."""
         self._succeeded = True
-        keep(self.store, self.sweep.id, self.progress, items, [(number, what, spent)])
+        keep(self.store, self.sweep.id, self.progress, items, [(number, what, spent) for what, spent in charges])
         self.observe(self.progress)
 
-    async def _judge_kept(self) -> None:
-        """Have those judged that were kept before, where a judge was named since."""
-        if not self.judges:
-            return
-        judged = {(v.judge, v.question, v.depth, v.sample) for v in self.store.verdicts(self.sweep.id)}
+    async def _judge_kept(self, numbers: frozenset[int]) -> None:
+        """Have those of these questions judged that were kept before, where a judge was named since."""
         for spec, judge in self.judges.items():
-            later = [
-                t
-                for t in self.store.trajectories(self.sweep.id)
-                if t.sample != GREEDY and (spec, t.question, t.depth, t.sample) not in judged
-            ]
-            if later and judge_needs(judge) & {Capability.LOGPROBS, Capability.TOP_LOGPROBS}:
-                raise UsageError(f"{spec} looks at log-probabilities, which are not kept: name it when a sweep begins")
-            for t in later:
-                meter = Meter()
-                prompt = self.dataset.questions[t.question].prompt
-                session = await self.model.open(Problem.of(prompt), meter)
-                try:
-                    candidate = Candidate(t.text, t.answer, t.finished, value=t.value, valid=t.valid)
-                    (verdict,) = await verdicts_of(bound(judge, meter, session), prompt, [candidate])
-                finally:
-                    await session.aclose()
-                said = Verdicts(t.question, t.depth, t.sample, spec, verdict.score, verdict.passed, verdict.detail)
-                self._keep([said], meter.spent, t.question, "judge")
+            needs, told = judge_needs(judge), {}
+            if Capability.LOGPROBS in needs:
+                told = {(c.question, c.depth, c.sample): c.logprobs for c in self.store.courses(self.sweep.id)}
+            for t in unjudged(self.store, self.sweep.id, spec, numbers):
+                logprobs = told.get((t.question, t.depth, t.sample), ())
+                if Capability.TOP_LOGPROBS in needs or (Capability.LOGPROBS in needs and not logprobs):
+                    raise UsageError(
+                        f"{spec} looks at log-probabilities that are not kept: name it when a sweep begins"
+                    )
+                await self._judge_one(spec, judge, t, logprobs)
+
+    async def _judge_one(self, spec: str, judge: Verifier, t: Written, logprobs: tuple[float, ...] = ()) -> None:
+        meter, prompt = Meter(), self.dataset.questions[t.question].prompt
+        session = await self.model.open(Problem.of(prompt), meter)
+        try:
+            candidate = Candidate(t.text, t.answer, t.finished, logprobs, value=t.value, valid=t.valid)
+            verdict, spent = await judged(bound(judge, meter, session), meter, prompt, candidate)
+        except BaseException:
+            self.store.charge(self.sweep.id, t.question, JUDGE, meter.spent)
+            raise
+        finally:
+            await session.aclose()
+        said = Verdicts(t.question, t.depth, t.sample, spec, verdict.score, verdict.passed, verdict.detail[:500], spent)
+        self._keep(t.question, [said], [(JUDGE, meter.spent)])
 
     # -- live ---------------------------------------------------------------------------------------------------------
 
@@ -300,7 +328,7 @@ class Sweeper:
             str(receipt.stopped),
             spent,
         )
-        self._keep([outcome], meter.spent, number, spec)
+        self._keep(number, [outcome], [(spec, meter.spent)])
 
 
 def progress_of(store: Store, sweep: int, dataset: Dataset, options: SweepOptions) -> Progress:
@@ -316,11 +344,21 @@ def progress_of(store: Store, sweep: int, dataset: Dataset, options: SweepOption
     return Progress(whole, done, spent=store.spent(sweep))
 
 
+def unjudged(store: Store, sweep: int, judge: str, numbers: Container[int]) -> list[Written]:
+    """The samples of these questions that are kept without a word of this judge."""
+    known = {(v.question, v.depth, v.sample) for v in store.verdicts(sweep) if v.judge == judge}
+    return [
+        t
+        for t in store.trajectories(sweep)
+        if t.question in numbers and t.sample != GREEDY and (t.question, t.depth, t.sample) not in known
+    ]
+
+
 def keep(
     store: Store,
     sweep: int,
     progress: Progress,
-    items: Sequence[Written | Verdicts | Outcome],
+    items: Sequence[Written | Course | Verdicts | Outcome],
     charges: Sequence[tuple[int, str, Spent]],
 ) -> None:
     """Keep what came in with what it cost (by question, and what for), and tell the progress."""
@@ -328,13 +366,17 @@ def keep(
         store.charge(sweep, question, what, spent)
         progress.spent = total(progress.spent, spent)
     store.add(sweep, items)
-    new = sum(not isinstance(item, Verdicts) for item in items)
+    new = sum(isinstance(item, Written | Outcome) for item in items)
     progress.done += new
     progress.drawn += new
 
 
 def _kept(depth: int | None) -> int:
     return UNLIMITED if depth is None else depth
+
+
+def _reach(depth: int | None) -> float:
+    return math.inf if depth is None else depth
 
 
 def _first(errors: BaseExceptionGroup[FathomError]) -> BaseException:

@@ -44,7 +44,8 @@ def _hidden_tests(problem: dict[str, str]) -> Scorer:
     case = f"{problem['test']}\n\ncheck({problem['entry_point']})"
 
     async def score(answer: str) -> float:
-        verdict = await run_cases(program(problem["prompt"], answer), [case], SandboxLimits(seconds=PROBLEM_SECONDS))
+        source, limits = program(problem["prompt"], answer), SandboxLimits(seconds=PROBLEM_SECONDS)
+        verdict = await run_cases(source, [case], limits, asked=problem["entry_point"])
         return float(verdict.passed is True)
 
     return score

@@ -10,6 +10,7 @@ from torch import Tensor
 from fathom.errors import InputError
 from fathom.lab.datasets.base import Dataset, Question, Scorer
 from fathom.recursive.tasks import Task, open_task
+from fathom.recursive.tasks.base import ReadsAnswers
 
 __all__ = ["constraints", "puzzles", "read_answer"]
 
@@ -41,9 +42,11 @@ def constraints(task: Task, x: Tensor) -> Scorer:
 def read_answer(task: Task, x: Tensor, text: str) -> Tensor:
     """The answer, (L,), that a text shows, however its rows and cells are set apart.
 
-    What stands for a symbol is learned from how the task renders it. Raises InputError where a cell is unknown or their
-    number is wrong.
+    What stands for a symbol is learned from how the task renders it, unless the task reads answers itself. Raises
+    InputError where a cell is unknown or their number is wrong.
     """
+    if isinstance(task, ReadsAnswers):
+        return task.read(text)
     length = task.shape.length
     known = {
         _cells(task.render(x, torch.full((length,), symbol)))[0]: symbol for symbol in range(task.shape.symbols_out)
