@@ -17,6 +17,7 @@ from fathom.planning import learned
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FATHOM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(learned, "_known", {})
+    monkeypatch.setattr(learned, "_unsaved", {})
 
 
 @pytest.fixture

@@ -25,6 +25,16 @@ def test_the_ratio_of_actual_to_predicted_is_learned_whatever_single_runs_do() -
     assert known.runs == 60
 
 
+def test_a_pace_measured_anew_begins_without_a_drag_and_keeps_the_rest() -> None:
+    before = Learned().over({1: 0.1, 8: 0.4})
+    for _ in range(20):
+        before = before.after(3.0, 40.0, {})
+    assert before.over({1: 0.1, 8: 0.4}) is before
+    after = before.over({1: 0.05, 8: 0.2})
+    assert (after.drag, after.pace_spread, after.depth) == (1.0, Learned().pace_spread, before.depth)
+    assert after.after(1.5, None, {}).drag == pytest.approx(1.5)
+
+
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20), st.integers(1, 64))
 def test_one_run_moves_it_by_a_bounded_factor(drags: list[float], width: int) -> None:
     known = Learned()

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fathom
 from fathom.costs import Costs
@@ -18,6 +20,8 @@ from fathom.language.engines.pace import machine
 from fathom.language.model import LanguageModel
 from fathom.planning.ability import Measured
 from fathom.planning.cost import CostModel, Sample, fitted
+from fathom.planning.plan import Candidate
+from fathom.planning.population import Kind, Population
 from fathom.planning.profile import Profile, Spread, digest_of, fit, kept_profile, load, save
 
 Make = Callable[..., LanguageModel]
@@ -109,11 +113,48 @@ def test_a_profile_that_cannot_be_written_or_read_says_where(tmp_path: Path) -> 
 
 def test_depths_between_those_measured_are_interpolated() -> None:
     ability = profile().ability
-    low, middle, high = (ability.accuracy(5, finished) for finished in (0.0, 0.5, 1.0))
+    low, middle, high = (ability.accuracy(5, place) for place in (0.0, 0.5, 1.0))
     assert low < middle < high
     assert ability.others[0].strategy == "direct"
     rows = profile().difficulty()
     assert rows[-1][2] > rows[0][2], "agreement is a good sign"
+
+
+@given(
+    depths=st.sets(st.integers(0, 400), min_size=1, max_size=6),
+    usual=st.floats(1.0, 300.0),
+    spread=st.floats(0.0, 3.0),
+    differ=st.floats(0.0, 3.0),
+    width=st.integers(1, 5),
+    rng=st.randoms(use_true_random=False),
+)
+def test_a_profile_reads_back_its_own_accuracies_at_its_own_depths(
+    depths: set[int], usual: float, spread: float, differ: float, width: int, rng: random.Random
+) -> None:
+    """Whatever the lengths that a session tells scatter by."""
+    spreads = [Spread(depth, ((1.0, rng.uniform(0.1, 0.9), 0.05),)) for depth in (*depths, None)]
+    rng.shuffle(spreads)
+    found = profile(depth=usual, spreads=tuple(spreads))
+    costs = replace(COSTS, depth=found.depth, spread=spread, differ=differ)
+    candidate = Candidate(CostModel(costs), found.ability)
+    for measured in spreads:
+        told = candidate.ability.accuracy(width, candidate.place(measured.depth))
+        assert told == pytest.approx(Population((Kind(*measured.kinds[0]),)).accuracy(width), abs=1e-6)
+    places = [candidate.place(depth) for depth in (*range(0, 500, 7), None)]
+    assert places == sorted(places)
+    assert all(0 <= place <= 1 for place in places)
+
+
+def test_longer_chains_are_as_far_at_a_greater_depth() -> None:
+    found = profile(
+        spreads=tuple(Spread(d, ((1.0, r, 0.0),)) for d, r in ((0, 0.1), (20, 0.4), (60, 0.6), (None, 0.8)))
+    )
+    usual, longer = (
+        Candidate(CostModel(replace(COSTS, depth=times * found.depth)), found.ability) for times in (1.0, 2.0)
+    )
+    for depth in (0, 5, 20, 33, 60, 100):
+        assert longer.place(2 * depth) == pytest.approx(usual.place(depth))
+    assert longer.place(20) < usual.place(20)
 
 
 async def test_auto_plans_from_a_profile_and_says_what_is_wrong_with_it(scripted: Make, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from fathom.budget import Meter
 from fathom.costs import Costs
 from fathom.errors import SpecError
-from fathom.judges.base import Timing, Verdict, Verifier, timing_of
+from fathom.judges.base import Timing, Verdict, Verifier, most_of, timing_of
 from fathom.judges.registry import judge_option
 from fathom.planning.cost import CostModel
 from fathom.planning.learned import learned, remember
@@ -70,7 +70,9 @@ class Auto(Strategy):
         return survey(session, meter, self.profile)
 
     def begin(self, terms: Terms) -> AutoSearch:
-        Vote(width=self.width, depth=self.depth).begin(terms)  # what cannot be begun is refused
+        judged = self.judge is not None
+        planned = BestOfN(self.width, self.judge, depth=self.depth) if judged else Vote(self.width, self.depth)
+        planned.begin(terms)  # what cannot be begun is refused
         return AutoSearch(self, terms)
 
     def review(self, search: Search) -> None:
@@ -125,6 +127,7 @@ class AutoSearch(Search):
                 limits[name] = min(own, limits.get(name, own))
         if self.terms.width is not None:
             begun = sum(stage.samples.started for stage in self.stages if stage.samples is not None)
+            begun -= len(self.terms.drafts) if self.stages else 0  # which the first stage counts as its own
             limits["width"] = min(limits.get("width", self.terms.width), self.terms.width - begun)
         return limits
 
@@ -171,6 +174,7 @@ class AutoSearch(Search):
         depth = min([*own, *planned], default=None)
         search = self._search(choice.strategy, choice.width, depth)
         self.trajectories.update(search.trajectories)  # drafts
+        self._stage_of.update(dict.fromkeys(search.trajectories, len(self.stages)))
         self._next_id = max(self._next_id, search._next_id)
         search.follow(self)
         self.stages.append(Stage.of(choice, depth, search, probe=probes))
@@ -178,7 +182,7 @@ class AutoSearch(Search):
             samples.greedy = samples.greedy or self._greedy(self.now)
 
     def _search(self, strategy: str, width: int, depth: int | None) -> Search:
-        width = max(1, min(width, self.terms.width or width))
+        width = max(1, min(width, self.terms.width or width, most_of(self.said.judge) or width))
         terms = replace(self.terms, depth=depth, drafts=() if self.stages else self.terms.drafts)
         if self.said.judge is not None:
             return BestOfN(width=width, judge=self.said.judge, depth=depth).begin(terms)
@@ -244,7 +248,7 @@ class AutoSearch(Search):
         """Samples at most, whatever is left, drafts besides."""
         terms = self.terms
         most = self.said.width or terms.width or min(DEFAULT_WIDTH, terms.max_width or DEFAULT_WIDTH)
-        return min(most, terms.width or most) + len(terms.drafts)
+        return min(most, terms.width or most, most_of(self.said.judge) or most) + len(terms.drafts)
 
     def _wanted(self, stage: Stage) -> int:
         """How many more to start now: what the plan runs at a time, and whatever would be wanted in any case."""
@@ -261,7 +265,7 @@ class AutoSearch(Search):
 
     def _population(self, stage: Stage) -> Population:
         told = self.outlook.candidates[stage.member]
-        return told.ability.population(told.cost.finished(stage.depth))
+        return told.ability.population(told.place(stage.depth))
 
     def tell(self, trajectory: Trajectory) -> None:
         self.trajectories[trajectory.id] = trajectory
@@ -335,6 +339,11 @@ class AutoSearch(Search):
         if self.stages and self.now.probe and lost.error:
             self._climbs = not self.winding_down
 
+    def tell_error(self, error: str) -> None:
+        super().tell_error(error)
+        if self.stages:
+            self.now.search.tell_error(error)
+
     def wind_down(self) -> None:
         super().wind_down()
         if self.stages:
@@ -359,7 +368,8 @@ class AutoSearch(Search):
         if not answered:
             return self.stages[-1].search.standing if self.stages else Standing()
         _, standing = max(answered, key=lambda at: self._likely(at[0])) if len(answered) > 1 else answered[0]
-        return replace(standing, notes=(*standing.notes, *self.outlook.notes))
+        notes = (*standing.notes, *self.losses, *self.outlook.notes)
+        return replace(standing, notes=tuple(dict.fromkeys(notes)))
 
     def _likely(self, stage: Stage) -> float:
         seen = stage.seen

@@ -86,7 +86,7 @@ class CostModel:
         """Whether anything is known of time."""
         return bool(self.costs.unit_seconds)
 
-    def finished(self, depth: int | None) -> float:
+    def finished(self, depth: float | None) -> float:
         """The share of trajectories that come to their own end within ``depth`` units."""
         if depth is None:
             return 1.0
@@ -149,6 +149,7 @@ class CostModel:
             differ=costs.differ,
             cap=cap,
             stating=costs.answer_units,
+            wording=costs.answer_spread,
             reading=self.drag * costs.answer_read,
             first=self.drag * costs.read_seconds,
             draws=tuple(draws),

@@ -12,7 +12,7 @@ from fathom.models import open_model
 from fathom.reasoner import Reasoner
 from fathom.team import Team
 
-__all__ = ["EMBEDDED", "Ladder", "open_ladder"]
+__all__ = ["EMBEDDED", "Ladder", "open_ladder", "rungs"]
 
 EMBEDDED = tuple(sorted(CATALOGUE, key=lambda name: CATALOGUE[name].parameters))
 """The models of ``ladder:embedded``, the smallest first."""
@@ -26,13 +26,19 @@ class Ladder(Team):
         return "ladder:" + ",".join(member.name for member in self.members)
 
 
-async def open_ladder(rest: str, **options: Any) -> Reasoner:
-    """Open all models of ``a,b,c``; the options go to each. Raises what opening one of them raises."""
+def rungs(rest: str) -> tuple[str, ...]:
+    """What the models of ``ladder:`` and ``rest`` are called, cheapest first. Raises UsageError for fewer than two."""
     names = EMBEDDED if rest == "embedded" else tuple(name.strip() for name in rest.split(","))
     if len(names) < 2 or not all(names):
         raise UsageError(
             f"a ladder has two models or more, cheapest first, e.g. ladder:{','.join(EMBEDDED)}; not {rest!r}"
         )
+    return names
+
+
+async def open_ladder(rest: str, **options: Any) -> Reasoner:
+    """Open all models of ``a,b,c``; the options go to each. Raises what opening one of them raises."""
+    names = rungs(rest)
     members: list[Reasoner] = []
     try:
         for name in names:

@@ -2,7 +2,8 @@
 
 After each run the logarithm of its drag (actual time over what the measured pace says) moves a running mean, robustly:
 a wild run counts for no more than a factor of three. This is the drag that a process begins with; once a session has
-seen steps of its own, what it says of the drag goes before (``fathom.costs.Costs.drag``): never both. Where nobody
+seen steps of its own, what it says of the drag goes before (``fathom.costs.Costs.drag``): never both. A pace that was
+measured anew begins without one. Where nobody
 measured an engine's speed (servers), the time of a unit at each width is learned the same way, and everywhere the usual
 length of a chain. The file is small, lies in the user's cache directory, one for each (model, engine, machine), and is
 written in the background, at most twice a minute and at the end of the process.
@@ -37,9 +38,11 @@ _EVERY = 30.0  # seconds between two writes
 
 class Learned(msgspec.Struct, frozen=True):
     """Running means over ``runs``: the logarithm of the drag and its variance from run to run, lengths of chains,
-    seconds of a unit by width."""
+    seconds of a unit by width. The drag is that of the last ``paced`` of these runs, over the pace ``measured``."""
 
     runs: int = 0
+    paced: int = 0
+    measured: dict[int, float] = {}
     log_drag: float = 0.0
     variance: float = PACE_SPREAD**2
     depth: float | None = None
@@ -55,6 +58,12 @@ class Learned(msgspec.Struct, frozen=True):
         """The standard deviation of the logarithm of a run's pace over what was expected."""
         return math.sqrt(self.variance)
 
+    def over(self, measured: Mapping[int, float]) -> Learned:
+        """What of this holds of an engine whose pace was measured so: all, or, measured anew, all but the drag."""
+        if measured == self.measured:
+            return self
+        return msgspec.structs.replace(self, paced=0, measured=dict(measured), log_drag=0.0, variance=PACE_SPREAD**2)
+
     def after(self, drag: float | None, depth: float | None, unit_seconds: Mapping[int, float]) -> Learned:
         """With one more run: its drag, the mean length of its chains that came to their own
         end, and the seconds of a unit at the widths that it ran, where it shows them."""
@@ -62,8 +71,8 @@ class Learned(msgspec.Struct, frozen=True):
         log_drag, variance, each = self.log_drag, self.variance, dict(self.unit_seconds)
         if drag is not None:
             off = max(-WILD, min(WILD, math.log(drag) - log_drag))
-            log_drag += weight * off
-            variance += LEAST_WEIGHT * (off**2 - variance) if self.runs else 0.0  # the first run has nothing to be off
+            log_drag += max(LEAST_WEIGHT, 1.0 / (self.paced + 1)) * off
+            variance += LEAST_WEIGHT * (off**2 - variance) if self.paced else 0.0  # the first has nothing to be off
         for width, seconds in unit_seconds.items():
             at = 1 << round(math.log2(width))
             before = each.get(at, seconds)
@@ -71,7 +80,8 @@ class Learned(msgspec.Struct, frozen=True):
         length = self.depth
         if depth is not None:
             length = depth if length is None else length + weight * (depth - length)
-        return Learned(self.runs + 1, log_drag, variance, length, each)
+        paced = self.paced + (drag is not None)
+        return Learned(self.runs + 1, paced, self.measured, log_drag, variance, length, each)
 
 
 _lock, _writing = threading.Lock(), threading.Lock()

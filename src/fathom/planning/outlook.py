@@ -10,13 +10,13 @@ from fathom.budget import Meter
 from fathom.costs import Costed, Costs
 from fathom.errors import UsageError
 from fathom.planning.cost import CostModel
-from fathom.planning.learned import learned
+from fathom.planning.learned import learned, remember
 from fathom.planning.plan import Candidate
 from fathom.planning.prior import prior
 from fathom.planning.profile import Fitted, fit, kept_profile, load
 from fathom.reasoner import Session
 
-__all__ = ["Outlook", "survey"]
+__all__ = ["Outlook", "candidate_of", "survey"]
 
 _ENOUGH = 3  # runs after which what was learned goes before what is assumed
 
@@ -49,7 +49,7 @@ def survey(session: Session, meter: Meter, profile: str | None = None) -> Outloo
                 found = fit(given, costs)
             except UsageError as error:
                 refused.append(error)
-        candidates[member] = _candidate(costs, found)
+        candidates[member] = candidate_of(costs, found)
         notes += found.notes if found is not None else ()
     if given is not None and len(refused) == len(candidates):
         raise refused[0] if refused else UsageError(f"the profile {profile} belongs to no model that could be opened")
@@ -57,8 +57,12 @@ def survey(session: Session, meter: Meter, profile: str | None = None) -> Outloo
     return Outlook(candidates, limits, tuple(notes))
 
 
-def _candidate(costs: Costs, found: Fitted | None) -> Candidate:
-    known = learned(costs.model, costs.engine)
+def candidate_of(costs: Costs, found: Fitted | None) -> Candidate:
+    """A model as plans see it, from its session's account, what was learned of it, and its profile where it has one."""
+    before = learned(costs.model, costs.engine)
+    known = before.over(costs.unit_seconds)
+    if known is not before:
+        remember(costs.model, costs.engine, known)
     if found is not None:
         costs = found.profile.costs(costs, same_machine=found.same_machine)
         costs = replace(costs, depth=found.profile.depth)

@@ -44,6 +44,10 @@ class Candidate:
     def name(self) -> str:
         return self.cost.costs.model
 
+    def place(self, depth: int | None) -> float:
+        """Where a depth stands between no reasoning, 0, and all of it, 1: what its ability goes by."""
+        return self.ability.place(depth, self.cost)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -121,8 +125,10 @@ class _Shape:
 
     @cached_property
     def accuracy(self) -> float:
-        finished = self.candidate.cost.finished(self.depth)
-        return self.candidate.ability.accuracy(self.width, finished, verified=self.selection == "verified")
+        candidate = self.candidate
+        return candidate.ability.accuracy(
+            self.width, candidate.place(self.depth), verified=self.selection == "verified"
+        )
 
     def fitting_wave(self, limits: Mapping[str, float], room: int | None) -> int | None:
         """The most patient wave that stays within the limits, or None where none does."""
@@ -160,7 +166,7 @@ class _Shape:
     @property
     def _draws(self) -> tuple[float, ...]:
         """The chances of 1, 2, … samples; none where all are drawn in any case."""
-        population = self.candidate.ability.population(self.candidate.cost.finished(self.depth))
+        population = self.candidate.ability.population(self.candidate.place(self.depth))
         if self.selection == "verified":
             return population.attempts(self.width)
         if self.selection == "graded":

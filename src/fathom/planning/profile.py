@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from fathom.language.catalogue import CATALOGUE
 from fathom.language.download import cache_directory
 from fathom.language.engines.pace import machine
 from fathom.planning.ability import Ability, Measured
-from fathom.planning.cost import CostModel, Sample, fitted
+from fathom.planning.cost import Sample, fitted
 from fathom.planning.population import Kind, Population
 
 __all__ = ["Fitted", "Profile", "Spread", "digest_of", "fit", "kept_profile", "load", "profile_directory", "save"]
@@ -83,12 +84,17 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 def _ability(
     spreads: tuple[Spread, ...], curves: tuple[Measured, ...], depth: float, questions: int, label: str
 ) -> Ability:
-    at_usual = CostModel(Costs("", depth=depth))
-    populations = {
-        at_usual.finished(spread.depth): Population(tuple(Kind(*kind) for kind in spread.kinds)) for spread in spreads
-    }
-    others = tuple(curve for curve in curves if curve.strategy.partition("(")[0] in _PLAIN)
-    return Ability(tuple(sorted(populations.items(), key=lambda at: at[0])), questions, label, others=others)
+    by_depth = {math.inf if spread.depth is None else float(spread.depth): spread.kinds for spread in spreads}
+    depths = tuple(sorted(by_depth))
+    last = max(1, len(depths) - 1)
+    return Ability(
+        tuple((at / last, Population(tuple(Kind(*kind) for kind in by_depth[d]))) for at, d in enumerate(depths)),
+        questions,
+        label,
+        others=tuple(curve for curve in curves if curve.strategy.partition("(")[0] in _PLAIN),
+        depths=depths,
+        usual=max(1.0, depth),
+    )
 
 
 @dataclass(frozen=True)

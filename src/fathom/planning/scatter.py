@@ -17,6 +17,8 @@ from dataclasses import dataclass
 __all__ = ["Range", "Shape", "rolling", "scatter"]
 
 PLAYS = 300
+ABOUT_MEAN = math.sqrt(math.pi / 2)
+"""The standard deviation of what is normal, over the mean distance from its mean."""
 Range = tuple[float, float]
 
 
@@ -24,8 +26,9 @@ Range = tuple[float, float]
 class Shape:
     """What is played: up to ``width`` trajectories, ``wave`` at a time, ``first`` seconds after the start. Lengths lie
     around ``median``; the standard deviation of their logarithm is ``spread`` on one question, and ``differ`` that of
-    the questions' own medians. Each is cut at ``cap``, and one that is takes ``stating`` further units, after
-    ``reading`` seconds. ``draws[n]`` is the chance that it ends after n + 1 trajectories; empty, all are drawn."""
+    the questions' own medians. Each is cut at ``cap``, and one that is takes ``stating`` further units, ``wording``
+    more or less on average, after ``reading`` seconds. ``draws[n]`` is the chance that it ends after n + 1
+    trajectories; empty, all are drawn."""
 
     width: int
     wave: int
@@ -34,6 +37,7 @@ class Shape:
     differ: float
     cap: int
     stating: float
+    wording: float
     reading: float
     first: float
     draws: tuple[float, ...] = ()
@@ -59,7 +63,8 @@ def _play(shape: Shape, step: Callable[[int], float], rng: random.Random) -> tup
     median = shape.median * math.exp(rng.gauss(0.0, shape.differ))
     lengths = [min(shape.cap, median * math.exp(rng.gauss(0.0, shape.spread))) for _ in range(n)]
     cut = sum(length >= shape.cap for length in lengths)
-    waiting = [length + shape.stating * (length >= shape.cap) for length in lengths]
+    stated = [max(0.0, rng.gauss(shape.stating, ABOUT_MEAN * shape.wording)) if cut else 0.0 for _ in range(n)]
+    waiting = [length + stating * (length >= shape.cap) for length, stating in zip(lengths, stated, strict=True)]
     return shape.first + shape.reading * cut + rolling(waiting, shape.wave, step), math.fsum(waiting)
 
 

@@ -49,8 +49,7 @@ class Stage:
     @property
     def out(self) -> int:
         """Samples that were started and are not over."""
-        search = self.samples
-        return 0 if search is None else search.started - len(search.settled) - search.failed
+        return 0 if self.samples is None else self.samples.out
 
     @property
     def seen(self) -> Seen:
