@@ -12,12 +12,12 @@ from upstreams import Upstream
 
 import fathom
 from fathom import Budget, Message, Meter, Problem
-from fathom.errors import UpstreamError, UsageError
-from fathom.language.engines.base import Prompt
+from fathom.errors import NoAnswer, PromptTooLong, UpstreamError, UsageError
+from fathom.language.engines.base import Price, Prompt, Request
 from fathom.language.engines.openai import OpenAIEngine
 from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
-from fathom.language.prompts import FORMS, AnswerForm, closed_box, open_thinking, visible
+from fathom.language.prompts import FORMS, AnswerForm, closed_box
 from fathom.reasoner import Expansion
 
 
@@ -32,14 +32,6 @@ def test_a_box_is_closed_where_its_braces_balance(text: str) -> None:
         depth += {"{": 1, "}": -1}.get(mark, 0)
         closed = closed or depth == 0
     assert closed_box(text) == closed
-
-
-@pytest.mark.parametrize("tag", ["think", "thinking", "reasoning"])
-def test_reasoning_sections_are_found_and_hidden(tag: str) -> None:
-    assert open_thinking(f"<{tag}>hm") == f"</{tag}>"
-    assert open_thinking(f"<{tag}>hm</{tag}> so") is None
-    assert visible(f"<{tag}>hm</{tag}> so") == "so"
-    assert visible(f"<{tag}>still") == ""
 
 
 def test_what_was_cut_is_closed() -> None:
@@ -274,3 +266,69 @@ async def test_drafted_tokens_are_in_the_receipt() -> None:
     spent = result.receipt.spent
     assert spent.accepted_draft_tokens * rejected == spent.rejected_draft_tokens * accepted
     assert spent.accepted_draft_tokens == accepted * len(server.bodies)
+
+
+async def test_a_cost_limit_holds_for_servers_that_count_for_themselves() -> None:
+    """The prompt is not counted here, and is by far the dearest part."""
+
+    class Uncounted(ScriptedEngine):
+        async def count(self, prompt: Prompt) -> int | None:
+            return None
+
+    price = Price(prompt=2.5, completion=10.0)
+    model = LanguageModel(Uncounted({"42": 1.0, "41": 1.0}, price=price))
+    question = "word " * 20_000
+    with pytest.raises(NoAnswer):
+        await fathom.asolve(model, question, strategy="vote(width=8)", budget=Budget(cost=0.05))
+    enough = 4 * price.cost(30_000, 2000)
+    result = await fathom.asolve(model, question, strategy="vote(width=8, stop=never)", budget=Budget(cost=enough))
+    assert result.answer in ("41", "42")
+    assert 0 < (result.receipt.spent.cost or 0.0) <= enough
+
+
+async def test_attempts_too_long_to_be_shown_cost_themselves_and_not_the_answers_in_hand() -> None:
+    long = "so it goes " * 100
+
+    class Narrow(ScriptedEngine):
+        def generate(self, request: Request) -> Any:
+            words = " ".join(message.content for message in request.prompt.messages)
+            if len(words.split()) > 300:
+                raise PromptTooLong("the prompt is too long: shorten it")
+            return super().generate(request)
+
+    model = LanguageModel(Narrow(lambda prompt, rng: f"{long}\\boxed{{42}}"))
+    result = await fathom.asolve(model, "?", strategy="vote(width=3, stop=never) | fuse(width=3, k=3, rounds=1)")
+    assert result.answer == "42"
+
+
+@pytest.mark.parametrize("strategy", ["direct", "vote(width=4)"])
+async def test_one_call_is_enough_for_an_answer(strategy: str) -> None:
+    result = await fathom.asolve(play("so \\boxed{42}"), "?", strategy=strategy, budget=Budget(calls=1))
+    assert result.answer == "42"
+    assert result.receipt.spent.calls == 1
+
+
+async def test_being_made_to_go_on_is_a_call_each_time() -> None:
+    model = play("so it is " * 5 + "\\boxed{42}")
+    result = await fathom.asolve(model, "?", strategy="direct(at_least=400)", budget=Budget(calls=4))
+    assert result.answer == "42"
+    assert 2 <= result.receipt.spent.calls <= 4
+
+
+async def test_a_model_that_says_nothing_is_not_made_to_go_on_for_ever() -> None:
+    with pytest.raises(NoAnswer):
+        await fathom.asolve(play(""), "?", strategy="direct(at_least=400)")
+
+
+async def test_runs_with_seeds_that_follow_each_other_draw_nothing_in_common() -> None:
+    seen: list[set[int]] = []
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        seen[-1].add(rng.getrandbits(64))
+        return "\\boxed{1}"
+
+    model = LanguageModel(ScriptedEngine(script))
+    for seed in range(7, 12):
+        seen.append(set())
+        await fathom.asolve(model, "?", strategy="vote(width=16, stop=never)", seed=seed)
+    assert len(set().union(*seen)) == 5 * 16

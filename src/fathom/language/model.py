@@ -28,8 +28,17 @@ DRAWING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "freque
 TOP_LOGPROBS = 20
 """How many of the likeliest tokens are asked for: the most that hosted APIs give."""
 
+SEEDS, APART = 2**30, 663_608_941
+"""A run draws with the seeds from its own times ``APART``, modulo ``SEEDS``: odd, and the golden section of it, so that
+runs of seeds that follow each other (as averages over seeds take them) draw nothing in common."""
+
 SMALL = 3e9
 """Parameters below which a model is shown an example of how to answer."""
+
+
+def first_seed(seed: int) -> int:
+    """The seed of a run's trajectory 0; those of the others follow it."""
+    return seed * APART % SEEDS
 
 
 def drawn(options: dict[str, Any], sampling: Sampling | None = None) -> Sampling:
@@ -121,11 +130,14 @@ class LanguageModel:
         form = form_of(self.form, self.sampling.schema, problem.tools)
         opening = self._opening(direct=False) if form.think else ()
         messages = after(opening, problem)
-        prompt_tokens = await self.engine.count(Prompt(messages, tools=problem.tools))
-        if prompt_tokens is not None:
+        prompt = Prompt(messages, tools=problem.tools)
+        prompt_tokens = await self.engine.count(prompt)
+        if prompt_tokens is None:
+            prompt_tokens = prompt.guessed_tokens
+        else:
             self._check_length(prompt_tokens, form.tokens)
             self._check_deadline(prompt_tokens - self._warm.get(opening, 0), meter)
-        unread = max(0, (prompt_tokens or 0) - self._warm.get(opening, 0))
+        unread = max(0, prompt_tokens - self._warm.get(opening, 0))
         sampling = self.sampling
         if EngineCapability.LOGPROBS in self.engine.traits.capabilities:
             if wants & {Capability.LOGPROBS, Capability.TOP_LOGPROBS}:
@@ -139,7 +151,7 @@ class LanguageModel:
             form,
             sampling,
             tools=problem.tools,
-            seed=seed,
+            seed=first_seed(seed),
             timing=Timing(self.engine.traits, form, self._pace, self._habits[self.form], unread),
             prompt_tokens=prompt_tokens,
         )

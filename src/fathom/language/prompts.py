@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fathom.answers import canonical, code_block, extract, looks_mathematical
+from fathom.answers import canonical, code_block, extract, looks_mathematical, thought_of
 from fathom.records import Message, Problem, Trajectory
 
-__all__ = ["FORMS", "AnswerForm", "Form", "after", "again", "closed_box", "open_thinking", "visible"]
+__all__ = ["FORMS", "AnswerForm", "Form", "after", "again", "closed_box", "visible"]
 
 
 _PLAIN = re.compile(r"\s*[-+$]?[\d,]*\.?\d*\s*%?\s*")  # numbers, which need no algebra
-_THINKING = re.compile(r"<(think|thinking|reasoning)>")
 
 
 class AnswerForm(StrEnum):
@@ -185,21 +184,9 @@ def again(attempts: Sequence[Trajectory], finding: str) -> tuple[Message, ...]:
     return (Message("assistant", shown), Message("user", f"{finding}\n\n{asked}".strip()))
 
 
-def open_thinking(text: str) -> str | None:
-    """The closing tag of a reasoning section that is still open at the end of the text, if there is one."""
-    sections = list(_THINKING.finditer(text))
-    if not sections or (tag := f"</{sections[-1][1]}>") in text[sections[-1].end() :]:
-        return None
-    return tag
-
-
 def visible(text: str) -> str:
     """The text without reasoning sections."""
-    for tag in ("think", "thinking", "reasoning"):
-        end = text.rfind(f"</{tag}>")
-        if end >= 0:
-            text = text[end + len(tag) + 3 :]
-    return "" if open_thinking(text) else text.strip()
+    return thought_of(text).spoken.strip()
 
 
 def closed_box(text: str) -> bool:

@@ -10,34 +10,34 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fathom.answers import thought_of
 from fathom.budget import Lease, Meter
 from fathom.costs import Costs
-from fathom.language.charging import charge
+from fathom.errors import PromptTooLong
 from fathom.language.choice import Choice
-from fathom.language.confidence import Watch
 from fathom.language.engines.base import (
+    CHARACTERS,
     Engine,
     EngineCapability,
     EngineTraits,
     Finish,
-    Generation,
-    Piece,
     Prompt,
     Request,
     Sampling,
     Span,
 )
 from fathom.language.leases import Leases
-from fathom.language.prompts import Form, again, open_thinking
+from fathom.language.prompts import Form, again
+from fathom.language.requests import Requests
 from fathom.language.structured import read_calls
 from fathom.language.timing import DEFAULT_DEPTH, Timing
 from fathom.merging import merged
-from fathom.reasoner import Expansion, Floor, Reserve
+from fathom.reasoner import Expansion, Reserve
 from fathom.records import Message, ToolCall, Tools, Trajectory
 
 __all__ = ["LanguageSession"]
@@ -72,7 +72,7 @@ class LanguageSession:
         *,
         seed: int,
         timing: Timing,
-        prompt_tokens: int | None,
+        prompt_tokens: int,
         tools: Tools | None = None,
     ) -> None:
         self.engine = engine
@@ -84,7 +84,7 @@ class LanguageSession:
         self.messages = messages
         self.direct = direct
         self.timing = timing
-        self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
+        self._requests = Requests(engine, timing)
         self._leases = Leases()
 
     @property
@@ -98,7 +98,7 @@ class LanguageSession:
     @property
     def costs(self) -> tuple[Costs]:
         """What plans are made from (``fathom.costs.Costed``)."""
-        return (self.timing.costs(self.prompt_tokens or 0),)
+        return (self.timing.costs(self.prompt_tokens),)
 
     def room(self, meter: Meter) -> int:
         return self.timing.room(meter)
@@ -121,8 +121,17 @@ class LanguageSession:
         elif work:
             start = self._start(expansion)
             request = self._request(expansion, start, leases, meter)
-            async for index, choice in self._generate(request, expansion.ids, leases, "sample", floor=expansion.floor):
-                yield self._settled(await self._grown(work[index][0], expansion, start, choice, leases[index]))
+            run = self._requests.run(request, expansion.ids, leases, "sample", floor=expansion.floor)
+            try:
+                async with aclosing(run) as choices:
+                    async for index, choice in choices:
+                        yield self._settled(await self._grown(work[index][0], expansion, start, choice, leases[index]))
+            except PromptTooLong as error:
+                if not expansion.sources:
+                    raise
+                for id, lease in work:  # the attempts that were to be shown are too long, not the question
+                    failed = Trajectory(id, reason="failed", error=str(error), state=_State(lease=lease))
+                    yield self._settled(failed)
 
     def _ungrown(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
         """Where no token of reasoning is to be had: the parent once more, or nothing, to be asked directly."""
@@ -137,7 +146,7 @@ class LanguageSession:
         if self.timing.depth(meter, len(expansion.ids)) < LEAST_DEPTH:
             return 0
         if self.traits.context_length is not None:
-            used = (self.prompt_tokens or 0) + (expansion.parent.depth if expansion.parent else 0)
+            used = self.prompt_tokens + (expansion.parent.depth if expansion.parent else 0) + _shown(expansion)
             depth = min(depth, self.traits.context_length - used - self.form.tokens - len(self.form.cue))
         return max(0, depth)
 
@@ -151,13 +160,16 @@ class LanguageSession:
         while n > 1 and meter.tokens_left / n < reserve + min(depth, LEAST_DEPTH):
             n -= 1
         depth = int(min(depth, max(0.0, meter.tokens_left / n - reserve)))
-        before = expansion.parent.depth if expansion.parent else 0
+        if reserve and meter.calls_left < 2:
+            depth = 0
+        before = (expansion.parent.depth if expansion.parent else 0) + _shown(expansion)
         price, each = self.traits.price, self.traits.bytes_per_token
-        size = each * ((self.prompt_tokens or 0) + before + depth)
+        size = each * (self.prompt_tokens + before + depth)
         leases: list[Lease] = []
         calls = (depth > 0) + (reserve > 0)
+        read = calls * (self.prompt_tokens + before) + (depth if calls > 1 else 0)  # a conclusion reads the reasoning
         while len(leases) < n and (size == 0 or meter.fits(size)):
-            lease = meter.lease(depth + reserve, calls=calls, prompt_tokens=self.prompt_tokens or 0, price=price)
+            lease = meter.lease(depth + reserve, calls=calls, prompt_tokens=read, price=price)
             if lease.tokens <= (reserve if depth > 0 else 0):
                 lease.close()
                 break
@@ -203,61 +215,19 @@ class LanguageSession:
             start = self._start(expansion)
             if trajectory is not None:
                 start = replace(trajectory.state, spans=(*_reopened(trajectory.state.spans), Span(GO_ON)))
-                if lease.left <= self.form.tokens:
+                if lease.left <= self.form.tokens or not lease.call_again():
                     break
             request = self._request(replace(expansion, ids=(id,)), start, [lease], lease.meter)
-            async for _, choice in self._generate(request, (id,), [lease], "sample", floor=expansion.floor):
-                base = replace(expansion, parent=trajectory or expansion.parent)
-                trajectory = await self._grown(id, base, start, choice, lease)
-        yield trajectory
-
-    async def _generate(
-        self,
-        request: Request,
-        ids: Sequence[int],
-        leases: Sequence[Lease],
-        role: str,
-        enough: Callable[[str], bool] | None = None,
-        floor: Floor | None = None,
-    ) -> AsyncGenerator[tuple[int, Choice], None]:
-        """Run a request; each choice is given back as it ends, and charged to its lease as it grows."""
-        choices = [Choice() for _ in range(request.n)]
-        watches = [Watch(floor) for _ in choices] if floor is not None else None
-        parameters = self.traits.parameters
-        since: dict[int, float] = {}  # when a choice last advanced
-        began = time.monotonic()
-        generation = self.engine.generate(request)
-        async with generation:
-            running = self._running[generation] = dict(enumerate(ids[: request.n]))
-            try:
-                async for piece in generation:
-                    choice = choices[piece.index]
-                    choice.add(piece)
-                    self.timing.unread = 0
-                    if piece.tokens and (self.timing.pace is not None or request.stream):
-                        self._time(piece, since, began)
-                    charge(leases[piece.index], role, piece, seen=choice.tokens, parameters=parameters)
-                    if piece.finish is not None:
-                        running.pop(piece.index, None)
-                        yield piece.index, choice
-                    elif enough is not None and enough("".join(choice.text)):
-                        choice.complete = True
-                        generation.cancel(piece.index)
-                    elif watches is not None and watches[piece.index].fell(choice.top_logprobs):
-                        choice.weak = True
-                        generation.cancel(piece.index)
-            finally:
-                del self._running[generation]
-
-    def _time(self, piece: Piece, since: dict[int, float], began: float) -> None:
-        """Learn from a piece how long steps take now where they were measured before, and where not, how long tokens
-        do."""
-        now, before = time.monotonic(), since.get(piece.index)
-        if self.timing.pace is None:
-            self.timing.heard(piece.tokens, now - (before or began), first=before is None)
-        elif before is not None and piece.tokens == 1:
-            self.timing.stepped(sum(map(len, self._running.values())), now - before)
-        since[piece.index] = now
+            before = trajectory or expansion.parent or _NOTHING
+            run = self._requests.run(request, (id,), [lease], "sample", floor=expansion.floor)
+            async with aclosing(run) as choices:
+                async for _, choice in choices:
+                    base = replace(expansion, parent=trajectory or expansion.parent)
+                    trajectory = await self._grown(id, base, start, choice, lease)
+            if trajectory is None or trajectory.depth == before.depth:
+                break  # it will not be made to go on
+        if trajectory is not None:
+            yield trajectory
 
     async def _read(self, text: str, calls: Sequence[ToolCall] = ()) -> tuple[str | None, str, bool]:
         """``answer``, ``key`` and ``parsed`` of a trajectory with this text and these calls of tools."""
@@ -361,12 +331,18 @@ class LanguageSession:
         )
         began = time.monotonic()
         ids = [trajectory.id for trajectory in open_]
-        async for index, choice in self._generate(request, ids, leases, "conclude", self.form.closed if said else None):
-            self._leases.free(leases[index])
-            whole = choice.complete or choice.finish is Finish.STOP
-            if whole and not choice.error:
-                self.timing.concluded(choice.tokens, time.monotonic() - began)
-            yield await self._with_conclusion(open_[index], said, choice, whole)
+        run = self._requests.run(request, ids, leases, "conclude", self.form.closed if said else None)
+        try:
+            async with aclosing(run) as choices:
+                async for index, choice in choices:
+                    self._leases.free(leases[index])
+                    whole = choice.complete or choice.finish is Finish.STOP
+                    if whole and not choice.error:
+                        self.timing.concluded(choice.tokens, time.monotonic() - began)
+                    yield await self._with_conclusion(open_[index], said, choice, whole)
+        except PromptTooLong as error:
+            for trajectory in open_:
+                yield replace(trajectory, error=str(error))
 
     async def _with_conclusion(self, trajectory: Trajectory, said: str, choice: Choice, whole: bool) -> Trajectory:
         """``said`` are the words that were put into the model's mouth, ``choice`` those that it went on with."""
@@ -393,8 +369,8 @@ class LanguageSession:
         tools = replace(self.tools, choice="none") if self.tools else None
         if EngineCapability.PREFIX in self.traits.capabilities:
             cue = self.form.cue if trajectory.text else self.form.bare_cue
-            if (tag := open_thinking(trajectory.text)) is not None:
-                cue = f"\n{tag}{cue}"
+            if closing := thought_of(trajectory.text).closing:
+                cue = f"\n{closing}{cue}"
             return Prompt(messages, (*state.spans, Span(cue)), tools), cue
         if trajectory.text:
             messages = (*messages, Message("assistant", trajectory.text), Message("user", self.form.request))
@@ -405,10 +381,7 @@ class LanguageSession:
             self._leases.drop(trajectory)
 
     def stop(self, ids: Collection[int] | None = None) -> None:
-        for generation, open_choices in list(self._running.items()):
-            for index, id in list(open_choices.items()):
-                if ids is None or id in ids:
-                    generation.cancel(index)
+        self._requests.stop(ids)
 
     async def aclose(self) -> None:
         self.stop()
@@ -418,10 +391,16 @@ class LanguageSession:
 _REASONS = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cut", Finish.FAILED: "failed"}
 
 
+def _shown(expansion: Expansion) -> int:
+    """About how many tokens the attempts take that the model is shown, with what was found about them."""
+    if not expansion.sources:
+        return 0
+    words = sum(len(message.content) for message in again((), expansion.feedback))
+    return sum(trajectory.depth for trajectory in expansion.sources) + -(-words // CHARACTERS)
+
+
 def _reopened(spans: tuple[Span, ...]) -> tuple[Span, ...]:
     """The spans with a reasoning section at their end left open again, so that the model goes on thinking."""
-    for tag in ("</think>", "</thinking>", "</reasoning>"):
-        text = "".join(span.text for span in spans)
-        if (end := text.rfind(tag)) >= 0:
-            return (Span(text[:end].rstrip()),)
-    return spans
+    text = "".join(span.text for span in spans)
+    ended = thought_of(text).ended
+    return spans if ended < 0 else (Span(text[:ended].rstrip()),)

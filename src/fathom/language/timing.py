@@ -19,6 +19,7 @@ __all__ = ["DEFAULT_DEPTH", "Habits", "Timing"]
 DEFAULT_DEPTH = 1024  # tokens of a chain of thought at most, where nobody says
 UNLIMITED = 1 << 20
 SLACK = 1.3  # short readings cost more a token than the long one that was measured
+GUESSED = 4  # questions that the guess of how they differ counts for, beside those that were seen
 LEARNING = 0.1  # the weight of what was just seen in a running mean, once it has seen enough
 SHOWN = 20  # steps after which the drag is that of this machine now, and not what was assumed
 LEAST_DRAG, MOST_DRAG = 0.7, 5.0  # beyond these a step's time says more of what else happened in it
@@ -57,7 +58,7 @@ class Habits:
     questions: int = 0  # on which a chain came to its own end
     log_depth: float = math.log(48.0) - (SPREAD**2 + DIFFER**2) / 2  # the mean logarithm of their length
     within: float = SPREAD**2  # the variance of that on one question
-    apart: float = SPREAD**2 + DIFFER**2  # and over all questions
+    between: float = DIFFER**2  # and that of the questions' own means
     steps: float = 0.0  # that were timed
 
     @property
@@ -79,18 +80,21 @@ class Timing:
         self._total = 0  # their tokens
         self._log = 0.0  # the sum of their logarithms
         self._share = 0.0  # what this question counts for among all
+        self._others = 0.0  # the mean logarithm of lengths before it
+        self._apart = 0.0  # what it has added to the variance between questions
 
     def finished(self, tokens: int) -> None:
         """A chain of thought came to its end after so many tokens.
 
-        However many there are on one question, their mean counts as one observation of how long questions take.
+        However many there are on one question, their mean counts as one observation of how long questions take: the
+        first of several to end is the shortest, and alone would tell too little.
         """
         habits, log = self.habits, math.log(max(1, tokens))
         if not self._finished:
             habits.questions += 1
-            habits.apart += LEARNING / 2 * ((log - habits.log_depth) ** 2 - habits.apart)
-            before, mean_log = habits.depth, habits.log_depth
             self._share = _weight(habits.questions, LEARNING / 2)
+            self._others, self._apart = habits.log_depth, habits.between
+            before, mean_log = habits.depth, habits.log_depth
         else:
             before, mean_log = self.usual_depth, self._log / self._finished
             off = (log - mean_log) ** 2 * self._finished / (self._finished + 1)
@@ -100,6 +104,9 @@ class Timing:
         self._log += log
         habits.depth += self._share * (self.usual_depth - before)
         habits.log_depth += self._share * (self._log / self._finished - mean_log)
+        apart = (self._log / self._finished - self._others) ** 2 - habits.within / self._finished
+        habits.between += _weight(habits.questions + GUESSED, LEARNING / 2) * (apart - self._apart)
+        self._apart = apart
 
     def concluded(self, tokens: int, seconds: float) -> None:
         """A conclusion took so many tokens and so long."""
@@ -175,9 +182,10 @@ class Timing:
             drag=self.habits.shown_drag,
             depth=self.usual_depth,
             spread=math.sqrt(self.habits.within),
-            differ=math.sqrt(max(0.0, self.habits.apart - self.habits.within)),
+            differ=math.sqrt(max(0.0, self.habits.between)),
             most_depth=DEFAULT_DEPTH,
             answer_units=self.habits.conclusion.mean if self.form.tokens else 0.0,
+            answer_spread=self.habits.conclusion.spread if self.form.tokens else 0.0,
             answer_read=len(self.form.cue) / 3 * pace.read_seconds if pace else 0.0,
             answer_tokens=self.form.tokens,
             prompt_tokens=prompt_tokens,

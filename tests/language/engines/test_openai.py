@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from aiohttp import web
 from heard import hear, request
-from upstreams import PROMPT_TOKENS, Upstream
+from upstreams import PROMPT_TOKENS, VLLM_TOO_LONG, Upstream
 
 from fathom.errors import CapabilityError, UpstreamError, UsageError
 from fathom.language.engines.base import EngineCapability, Finish, Price, Sampling
@@ -379,3 +380,52 @@ async def test_the_environment_gives_the_server_and_the_key(monkeypatch: pytest.
     assert server.sent_headers[0]["Authorization"] == "Bearer sk-from-the-environment"
     assert "sk-from" not in repr(engine)
     assert server.url in repr(engine)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        VLLM_TOO_LONG,
+        "This model's maximum context length is {context} tokens. However, you requested {all} tokens ({prompt} in the "
+        "messages, {asked} in the completion). Please reduce the length of the messages or completion.",
+        "Requested token count exceeds the model's maximum context length of {context} tokens. You requested a total "
+        "of {all} tokens: {prompt} tokens from the input messages and {asked} tokens for the completion.",
+    ],
+    ids=["vllm", "openai", "sglang"],
+)
+async def test_where_the_context_is_too_short_what_it_has_left_is_asked_for(words: str) -> None:
+    room = random.randrange(20, 200)
+    with Upstream(context=PROMPT_TOKENS + room, too_long=words) as server:
+        engine = OpenAIEngine("m", server.url)
+        heard = await hear(engine, n=4, max_tokens=1024)
+        await engine.aclose()
+    assert all(choice.finish is Finish.STOP for choice in heard)
+    assert [body["max_tokens"] for body in server.bodies] == [1024, room]
+
+
+@whole_or_streamed
+@pytest.mark.parametrize("count", [-100_000, -1, 10**18])
+async def test_a_count_that_nobody_can_have_counted_is_as_good_as_none(count: int, stream: bool) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": count, "prompt_tokens_details": {"cached_tokens": count}}
+    with Upstream(account={"usage": usage}) as server:
+        engine = OpenAIEngine("m", server.url)
+        heard = await hear(engine, n=3, stream=stream)
+        await engine.aclose()
+    assert all(0 < choice.tokens < 100 for choice in heard)
+    assert all(choice.prompt_tokens >= 0 and choice.reused_tokens == 0 for choice in heard)
+
+
+@pytest.mark.parametrize("reply", [b'{"data": [{"id": "\xff"}]}', b"[" * 100_000, b"{", b"null"])
+async def test_a_list_of_models_that_is_none_tells_nothing(reply: bytes) -> None:
+    async def models(_: web.Request) -> web.Response:
+        return web.Response(body=reply, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    engine = OpenAIEngine("m", f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+    assert (await engine.identify()).context_length is None
+    await engine.aclose()
+    await runner.cleanup()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -52,6 +55,26 @@ def test_threads_that_bring_nothing_are_left_to_others(monkeypatch: pytest.Monke
     assert measure(SteadyMachine(1.0, 0.001, 1), max_width=16).threads == 1
     assert measure(SteadyMachine(1.0, 0.001, 4), max_width=16).threads == 4
     assert measure(SteadyMachine(1.0, 0.001, 64), max_width=16).threads == 8
+
+
+class WorkingMachine(SteadyMachine):
+    """One whose steps are work for this process."""
+
+    def step(self, width: int) -> float:
+        began = time.perf_counter()
+        while time.perf_counter() < began + 0.05:
+            pass
+        return 0.05
+
+
+def test_a_machine_that_others_use_is_not_quiet() -> None:
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        assert not measure(WorkingMachine(1.0, 1.0, 1), max_width=4, threads=1).quiet
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 @given(STEPS)
@@ -111,7 +134,7 @@ def test_what_was_measured_on_a_busy_machine_is_soon_measured_again(
     assert kept({}, lambda: busy) == busy
     assert kept({}, lambda: better) == busy
     (file,) = (tmp_path / "pace").glob("*.json")
-    file.write_text(json.dumps({**json.loads(file.read_bytes()), "measured_at": time.time() - 3600}))
+    file.write_text(json.dumps({**json.loads(file.read_bytes()), "measured_at": time.time() - 36000}))
     assert kept({}, lambda: better) == better
 
 

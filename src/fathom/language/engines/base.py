@@ -59,6 +59,10 @@ class Finish(StrEnum):
     FAILED = "failed"
 
 
+CHARACTERS = 4
+"""Of a token, roughly, where nobody counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of text; ``tokens`` are its ids where an engine gave them (empty: to be tokenised)."""
@@ -81,6 +85,12 @@ class Prompt:
     @property
     def prefix_text(self) -> str:
         return "".join(span.text for span in self.prefix)
+
+    @property
+    def guessed_tokens(self) -> int:
+        """About how many tokens it has, where nobody counts them: a quarter of its bytes."""
+        texts = (*(message.content for message in self.messages), self.prefix_text)
+        return -(-sum(len(text) if text.isascii() else len(text.encode()) for text in texts) // CHARACTERS)
 
 
 @dataclass(frozen=True, slots=True)

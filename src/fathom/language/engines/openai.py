@@ -163,7 +163,7 @@ class OpenAIEngine:
             return self.upstream.broken(error)
         try:
             return msgspec.json.decode(raw or b"", type=_Models).data
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return []
 
     async def count(self, prompt: Prompt) -> int | None:
@@ -185,8 +185,17 @@ class OpenAIEngine:
 async def engine_of(name: str, **options: Any) -> OpenAIEngine:
     """The engine that a URI's ``MODEL[@BASE_URL]`` names, with the listed price where none is given. Its server has not
     been asked anything yet."""
-    model, _, base_url = name.partition("@")
+    model, base_url = _placed(name)
     engine = OpenAIEngine(model, base_url or None, **options)
     if engine.traits.price is None:
         engine.priced(await listed_price(model, engine.upstream.name))
     return engine
+
+
+def _placed(name: str) -> tuple[str, str]:
+    """``MODEL@BASE_URL`` taken apart. Names of models may have an @ of their own, which no address follows."""
+    model, at, place = name.rpartition("@")
+    while at and "://" not in place and "@http" in model:  # an address with a user in it
+        model, _, more = model.rpartition("@")
+        place = f"{more}@{place}"
+    return (model, place) if model and ":" in place else (name, "")

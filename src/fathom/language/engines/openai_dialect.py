@@ -18,7 +18,7 @@ from fathom.language.engines.base import Request
 from fathom.language.engines.openai_wire import Refusal
 from fathom.records import Message
 
-__all__ = ["Dialect", "Prefix", "encode"]
+__all__ = ["Dialect", "Prefix", "context_left", "encode"]
 
 Prefix = Literal["continue", "native", "none"]
 
@@ -30,6 +30,10 @@ REFUSING = re.compile(
 )
 MANY_REFUSED = re.compile(
     r"['\"`]n['\"`]|\bn(?:_cmpl)?\s*(?:[<>=!]|must\b|should\b|cannot\b|is\b)|\bn_cmpl\b|best_of", re.IGNORECASE
+)
+CONTEXT = re.compile(r"maximum context length (?:is|of) (\d+)", re.IGNORECASE)
+PROMPT = re.compile(
+    r"(\d+)(?: tokens)? (?:input tokens|in the messages|in your prompt|in the prompt|from the input)", re.IGNORECASE
 )
 AT_MOST = re.compile(
     r"(?:<=|at most|up to|less than or equal to|maximum(?: value)?(?: is| of)?:?)\s*(\d+)", re.IGNORECASE
@@ -82,6 +86,14 @@ class Dialect:
             bounds = [bound for text in AT_MOST.findall(refused.message) if 1 <= (bound := int(text)) < asked]
             return replace(self, many=max(bounds, default=1))
         return None
+
+
+def context_left(refused: str, asked: int) -> int:
+    """How many tokens the context has left where a server refuses ``asked`` as too many and says what it counted, as
+    vLLM, SGLang and OpenAI do; else 0."""
+    context, prompt = CONTEXT.search(refused), PROMPT.search(refused)
+    left = int(context[1]) - int(prompt[1]) if context and prompt else 0
+    return left if 0 < left < asked else 0
 
 
 def encode(model: str, request: Request, dialect: Dialect, *, stream: bool) -> bytes:

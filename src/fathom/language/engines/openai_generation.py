@@ -18,10 +18,10 @@ from typing import Protocol, Self
 import aiohttp
 from yarl import URL
 
-from fathom.errors import CapabilityError, EngineError, UpstreamError, UsageError
+from fathom.errors import CapabilityError, EngineError, UsageError
 from fathom.language.engines.base import Finish, Piece, Request
-from fathom.language.engines.openai_dialect import Dialect, encode
-from fathom.language.engines.openai_reply import CHARACTERS, Exchange
+from fathom.language.engines.openai_dialect import Dialect, context_left, encode
+from fathom.language.engines.openai_reply import Exchange
 from fathom.language.engines.openai_wire import EventStream, refusal
 from fathom.language.engines.upstream import Failure, Upstream, read_within
 
@@ -319,6 +319,9 @@ class OpenAIGeneration:
         if failure.error.status not in (400, 422) or not failure.body:
             return False
         refused = refusal(failure.body)
+        if room := context_left(refused.message, self.request.max_tokens):
+            self.request, self._template = replace(self.request, max_tokens=room), None
+            return True
         if sent.after(refused, self.request, asked, streamed) is None:
             return False
         self.dialect = self.dialect.after(refused, self.request, asked, streamed) or self.dialect
@@ -334,8 +337,8 @@ class OpenAIGeneration:
                 part.exchange.settle()
             if part.task is not None:
                 part.task.cancel()
-        error = UpstreamError(f"{self.upstream.name} had not ended the choice by the deadline", retryable=True)
-        self._fail(range(self.request.n), error)
+        for index in range(self.request.n):
+            self._cut(index, Finish.CANCELLED)
 
     def _cut(self, index: int, finish: Finish, error: EngineError | None = None) -> None:
         """The last piece of a choice that the server did not end, charging the prompt where the server had read it."""
@@ -346,12 +349,8 @@ class OpenAIGeneration:
         if part is not None and part.exchange is not None and part.exchange.sent:
             others = (other for other in part.indices if other != index)
             if not any(self._open[other] for other in others):
-                piece.prompt_tokens = self._prompt_tokens or self._guess()
+                piece.prompt_tokens = self._prompt_tokens or self.request.prompt.guessed_tokens
         self.emit(piece)
-
-    def _guess(self) -> int:
-        letters = sum(len(message.content) for message in self.request.prompt.messages)
-        return -(-(letters + len(self.request.prompt.prefix_text)) // CHARACTERS)
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

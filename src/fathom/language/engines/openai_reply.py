@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from fathom.language.engines.base import CallPart, Finish, Piece, Request
+from fathom.language.engines.base import CHARACTERS, CallPart, Finish, Piece, Request
 from fathom.language.engines.openai_dialect import Dialect
 from fathom.language.engines.openai_wire import (
     Choice,
@@ -32,7 +32,6 @@ __all__ = ["Audience", "Exchange"]
 
 EARLY = 8  # events of the first choice alone, after which a server is taken to ignore n
 
-CHARACTERS = 4  # of a token, roughly, where nobody counted
 
 FINISHES = {"length": Finish.LENGTH, "max_tokens": Finish.LENGTH, "model_length": Finish.LENGTH}
 FAILURES = {
@@ -189,8 +188,8 @@ class Exchange:
         at, piece = self._held
         running = self._counted.keys() - self._ended
         covered = {at} if running else self._counted.keys() - self._charged
-        if usage.completion_tokens is not None:
-            piece.tokens += usage.completion_tokens - sum(self._counted[k] for k in covered)
+        if (generated := usage.generated) is not None:
+            piece.tokens += generated - sum(self._counted[k] for k in covered)
             self._charged |= covered
         self._charge_prompt(piece, usage)
         if running:
@@ -219,6 +218,7 @@ class Exchange:
     def settle(self) -> None:
         """The account as far as it came: nothing follows any more."""
         self.flush()
+        self._miss_logprobs()
         if self._usage is not None:
             self._account(self._usage)
             self._usage = None
@@ -233,7 +233,6 @@ class Exchange:
         if self.done:  # some servers never say why a choice ended
             for at in self._counted.keys() - self._ended:
                 self._end(at, "stop")
-        self._miss_logprobs()
         self.settle()
         if not self.done and (not self._counted or self._counted.keys() - self._ended):
             return audience.upstream.failure("the stream broke off before its end", again=True)
@@ -290,7 +289,7 @@ class Exchange:
     def _shares(self, reply: Reply, pieces: list[Piece]) -> tuple[list[int], bool]:
         """The tokens of each choice of a whole reply, and whether they are estimates."""
         audience = self._audience
-        total = reply.usage.completion_tokens if reply.usage else None
+        total = reply.usage.generated if reply.usage else None
         if total is not None and len(pieces) == 1:
             return [total], False
         timed = reply.timings.predicted_n if reply.timings else None
@@ -335,10 +334,11 @@ class Exchange:
         return piece
 
     def _charge_prompt(self, piece: Piece, usage: Usage) -> None:
-        if usage.prompt_tokens:
-            piece.prompt_tokens += max(0, usage.prompt_tokens - usage.reused)
-            piece.reused_tokens += usage.reused
-            self._audience.read(usage.prompt_tokens)
+        anew, reused = usage.read
+        if anew or reused:
+            piece.prompt_tokens += anew
+            piece.reused_tokens += reused
+            self._audience.read(anew + reused)
 
 
 def _attach(piece: Piece, logs: list[TokenLogprob] | None, request: Request) -> Piece:

@@ -14,6 +14,7 @@ import msgspec
 __all__ = ["Choice", "Delta", "EventStream", "Refusal", "Reply", "TokenLogprob", "Usage", "decode", "refusal"]
 
 EVENT_BYTES = 16 << 20  # of one event
+MOST_COUNTED = 1 << 40
 
 
 class Function(msgspec.Struct, frozen=True, gc=False):
@@ -76,6 +77,15 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
         return None
 
 
+def _possible(told: int | None) -> int | None:
+    """A number that a server says it counted; one that nobody can have counted is as good as none."""
+    return told if told is not None and 0 <= told <= MOST_COUNTED else None
+
+
+def _counted(told: int | None) -> int:
+    return _possible(told) or 0
+
+
 class PromptDetails(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
 
@@ -92,9 +102,16 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     completion_tokens_details: CompletionDetails | None = None
 
     @property
-    def reused(self) -> int:
+    def generated(self) -> int | None:
+        return _possible(self.completion_tokens)
+
+    @property
+    def read(self) -> tuple[int, int]:
+        """Prompt tokens that were read anew, and that came from a cache."""
         details = self.prompt_tokens_details
-        return (details.cached_tokens or 0) if details else 0
+        prompt = _counted(self.prompt_tokens)
+        reused = min(prompt, _counted(details.cached_tokens)) if details else 0
+        return prompt - reused, reused
 
 
 class Timings(msgspec.Struct, frozen=True, gc=False):
@@ -106,8 +123,8 @@ class Timings(msgspec.Struct, frozen=True, gc=False):
 
 
 class SpeculativeDecoding(msgspec.Struct, frozen=True, gc=False):
-    num_draft_tokens: int = 0
-    num_accepted_draft_tokens: int = 0
+    num_draft_tokens: int | None = None
+    num_accepted_draft_tokens: int | None = None
 
 
 class Metrics(msgspec.Struct, frozen=True, gc=False):
@@ -134,18 +151,19 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
         """
         details = self.usage.completion_tokens_details if self.usage else None
         if details is not None and (details.accepted_prediction_tokens or details.rejected_prediction_tokens):
-            return details.accepted_prediction_tokens or 0, details.rejected_prediction_tokens or 0
+            return _counted(details.accepted_prediction_tokens), _counted(details.rejected_prediction_tokens)
         if self.timings is not None and self.timings.draft_n:
-            accepted = self.timings.draft_n_accepted or 0
-            return accepted, self.timings.draft_n - accepted
+            return _drafted(self.timings.draft_n, self.timings.draft_n_accepted)
         told = self.metrics.speculative_decoding if self.metrics else None
-        if told is not None and told.num_draft_tokens:
-            return told.num_accepted_draft_tokens, told.num_draft_tokens - told.num_accepted_draft_tokens
-        return 0, 0
+        return _drafted(told.num_draft_tokens, told.num_accepted_draft_tokens) if told is not None else (0, 0)
 
     @property
     def failed(self) -> bool:
         return bool(self.error) or self.object == "error"
+
+
+def _drafted(drafted: int | None, accepted: int | None) -> tuple[int, int]:
+    return _counted(accepted), max(0, _counted(drafted) - _counted(accepted))
 
 
 _decoder = msgspec.json.Decoder(Reply)

@@ -17,12 +17,13 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import filelock
+import psutil
 
 from fathom.language.download import cache_directory
 from fathom.language.engines.base import Pace
@@ -32,13 +33,15 @@ __all__ = ["Measurement", "Probe", "kept", "machine", "measure", "remembered", "
 _WIDTHS = (1, 2, 4, 8, 16)
 _READ = 64  # prompt tokens
 _REPEATS = 3
+_TURNS = 5
 _SECONDS = 7.0  # after which nothing is repeated any more
 _WORTH = 0.95  # more threads must bring the cost below this share: they are taken from somebody else
 _GOOD = 0.8
-_QUIET = (
-    0.7  # of the time of its threads is what a process gets that is not disturbed; the rest they wait for each other
+_OWN = 0.7  # of the time of its threads is what a process gets that is not disturbed; the rest they wait for each other
+_OTHERS = (
+    0.1  # of all cores is what others may use: threads that share a core slow each other, and both run all the time
 )
-_BUSY_SECONDS = 600.0
+_BUSY_SECONDS = 3600.0
 
 
 class Probe(Protocol):
@@ -58,7 +61,8 @@ class Probe(Protocol):
 class Measurement:
     """The pace, and the number of threads it was measured with.
 
-    ``quiet`` tells that the machine had little else to do; a measurement on a busy one is kept for ten minutes only.
+    ``quiet`` tells that the machine had little else to do, in this process or in others; a measurement on a busy one is
+    kept for an hour only.
     """
 
     pace: Pace
@@ -115,15 +119,9 @@ def measure(probe: Probe, *, max_width: int, threads: int | None = None) -> Meas
     widths = [w for w in _WIDTHS if w <= max_width]
     cores = os.cpu_count() or 1
     tried = sorted({1, max(1, cores // 2), cores}) if threads is None else [threads]
-    best, least = tried[0], math.inf
-    for count in tried if len(tried) > 1 else ():
-        probe.threads(count)
-        narrow, wide = (_least(probe, w, 2) for w in (widths[0], widths[-1 if len(widths) < 4 else 3]))
-        cost = math.sqrt(narrow * wide)
-        if cost < _WORTH * least:
-            best, least = count, cost
+    best = _threads(probe, tried, (widths[0], widths[-1 if len(widths) < 4 else 3]))
     probe.threads(best)
-    wall, cpu = time.perf_counter(), time.process_time()
+    undisturbed = _watched(best, cores)
     steps = {width: probe.step(width) for width in widths}  # the first of each shape also prepares it
     reading = probe.read(_READ)
     times: dict[int, list[float]] = {width: [] for width in widths}
@@ -132,12 +130,47 @@ def measure(probe: Probe, *, max_width: int, threads: int | None = None) -> Meas
             if time.monotonic() < end:
                 times[width].append(probe.step(width))
     steps = {width: statistics.median(times[width] or [steps[width]]) for width in widths}
-    share = (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-9)
-    return Measurement(Pace(reading / _READ, steps), best, quiet=share >= _QUIET * best)
+    return Measurement(Pace(reading / _READ, steps), best, quiet=undisturbed())
 
 
-def _least(probe: Probe, width: int, repeats: int) -> float:
-    return min(probe.step(width) for _ in range(repeats))
+def _watched(threads: int, cores: int) -> Callable[[], bool]:
+    """Tells, when called, whether from now until then this process got its threads' time, and others used little."""
+    wall, own, all_of_them = time.perf_counter(), time.process_time(), _used()
+
+    def undisturbed() -> bool:
+        passed, got, used = time.perf_counter() - wall, time.process_time() - own, _used() - all_of_them
+        return got >= _OWN * threads * passed and used - got <= _OTHERS * cores * passed
+
+    return undisturbed
+
+
+def _used() -> float:
+    """Seconds of all cores together that were worked, by whomever, or taken away by the host of a virtual machine."""
+    times = psutil.cpu_times()
+    twice = ("guest", "guest_nice")  # are within user and nice
+    return float(sum(spent for name, spent in times._asdict().items() if name not in ("idle", "iowait", *twice)))
+
+
+def _threads(probe: Probe, tried: Sequence[int], widths: tuple[int, int]) -> int:
+    """The fewest of these threads that do about as well as the best, by the medians of steps that they take in turn.
+
+    One slow moment does not decide; others that use the machine all along do: threads of one step wait for each other.
+    """
+    if len(tried) == 1:
+        return tried[0]
+    end = time.monotonic() + _SECONDS / 2
+    times: dict[tuple[int, int], list[float]] = {(count, width): [] for count in tried for width in widths}
+    for turn in range(_TURNS):
+        for count in tried if turn < 3 or time.monotonic() < end else ():
+            probe.threads(count)
+            for width in widths:
+                times[count, width].append(probe.step(width))
+    best, least = tried[0], math.inf
+    for count in tried:
+        cost = math.prod(statistics.median(times[count, width]) for width in widths) ** 0.5
+        if cost < _WORTH * least:
+            best, least = count, cost
+    return best
 
 
 def kept(key: Mapping[str, Any], measuring: Callable[[], Measurement]) -> Measurement:
