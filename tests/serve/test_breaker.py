@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
+import time
 from typing import Any
 
 import aiohttp
+import msgspec
 import openai
 import pytest
-from house import House, Open
+from house import ASKED, House, Open
 from upstreams import Upstream
 
 from fathom.serve.breaker import Breaker
-from fathom.serve.config import ModelEntry
+from fathom.serve.config import KeyEntry, ModelEntry
 from fathom.serve.refusal import Refused
 
 
@@ -74,14 +77,52 @@ async def test_deadlines_that_nothing_could_meet_are_not_the_upstreams_fault(
 
 
 def test_one_request_is_the_trial() -> None:
-    breaker = Breaker("m", most=2, rest=0.001)
+    breaker = Breaker("m", most=1, rest=0.5)
     breaker.failed()
-    breaker.check()
-    breaker.failed()
+    with pytest.raises(Refused):
+        breaker.check()
+    time.sleep(0.55)
+    for _ in range(3):  # to ask is no trial
+        breaker.check()
+    breaker.sent()
     with pytest.raises(Refused):
         breaker.check()
     breaker.succeeded()
     breaker.check()
+
+
+async def test_requests_that_go_nowhere_are_no_trials(open_house: Open, upstream: Upstream) -> None:
+    """A client that has used up its minute knocks and knocks; the next request of another still is the trial."""
+    keys = [KeyEntry(name=name, sha256=hashlib.sha256(name.encode()).hexdigest()) for name in ("busy", "patient")]
+    keys[0] = msgspec.structs.replace(keys[0], requests_per_minute=1)
+    house = await open_house(keys=keys, key="busy")
+    breaker = house.server.gateway.models["m"].breaker
+    await house.ask()
+    for _ in range(breaker.most):
+        breaker.failed()
+    await asyncio.sleep(1.05)
+    for _ in range(5):
+        with pytest.raises(openai.RateLimitError):
+            await house.ask()
+    patient = house.client.with_options(api_key="patient")
+    assert (await patient.chat.completions.create(model="m", messages=ASKED)).choices
+    assert breaker.state == "ready"
+
+
+@pytest.mark.parametrize("status", ["400", "404", "429"])
+async def test_an_upstream_that_says_no_is_alive(open_house: Open, upstream: Upstream, status: str) -> None:
+    house = await open_house()
+    breaker = house.server.gateway.models["m"].breaker
+    for _ in range(breaker.most):
+        breaker.failed()
+    assert breaker.state == "resting"
+    await asyncio.sleep(1.05)
+    upstream.fault = lambda number: status
+    for _ in range(3):  # the trial, and what comes after it
+        with pytest.raises(openai.APIStatusError) as caught:
+            await house.ask(fathom={"strategy": "direct", "within": 5})
+        assert caught.value.code != "upstream_resting"
+        assert breaker.state == "ready"
 
 
 async def test_a_straggler_of_a_search_or_a_plain_call_is_asked_for_twice(open_house: Open, upstream: Upstream) -> None:

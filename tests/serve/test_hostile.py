@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import signal
 import subprocess
 import sys
@@ -47,9 +48,11 @@ class Running:
         self.process.communicate()
 
 
-def post(url: str, body: bytes, path: str = "/v1/chat/completions") -> tuple[int, bytes]:
+def post(
+    url: str, body: bytes, path: str = "/v1/chat/completions", said: dict[str, str] | None = None
+) -> tuple[int, bytes]:
     async def send() -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(said or {})}
         async with aiohttp.ClientSession() as session, session.post(url + path, data=body, headers=headers) as reply:
             return reply.status, await reply.read()
 
@@ -100,6 +103,58 @@ def test_any_schema_and_tool(url: str, schema: dict[str, Any], more: Any) -> Non
         body = {"model": "m", "messages": turns[:1], **fields}
         assert post(url, msgspec.json.encode(body))[0] < 500
     assert post(url, msgspec.json.encode({"model": "m", "messages": turns}))[0] < 500
+
+
+NUMBERS = ("n", "seed", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_logprobs")
+BUDGETS = ("within", "tokens", "width", "depth", "cost", "calls", "memory")
+
+
+@bounded
+@given(
+    st.sampled_from([*(f'"{name}": %s' for name in NUMBERS), *(f'"fathom": {{"{name}": %s}}' for name in BUDGETS)]),
+    st.sampled_from(["", "-"]),
+    st.sampled_from([17, 20, 310, 4300, 5001, 20_000]),
+    st.sampled_from(["", ".5", "e400", "e-400"]),
+)
+def test_numbers_of_any_length(url: str, field: str, sign: str, digits: int, rest: str) -> None:
+    number = f"{sign}{'9' * digits}{rest}"
+    body = f'{{"model": "m", "messages": [{{"role": "user", "content": "hi"}}], {field % number}}}'
+    status, reply = post(url, body.encode())
+    assert status < 500 or b'"no_answer"' in reply, reply  # within no time at all there is none
+
+
+@bounded
+@given(
+    st.sampled_from(BUDGETS),
+    st.sampled_from(["{}", "-{}", "{}s", "{}GiB", "{}e400", "nan", "inf"]),
+    st.sampled_from([1, 310, 5001]),
+)
+def test_amounts_of_any_length_as_text(url: str, name: str, form: str, digits: int) -> None:
+    amount = form.format("9" * digits)
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    status, reply = post(url, msgspec.json.encode(body), said={f"X-Fathom-{name}": amount})
+    assert status < 500, reply
+    if name in ("within", "memory"):
+        status, reply = post(url, msgspec.json.encode({**body, "fathom": {name: amount}}))
+        assert status < 500, reply
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+@bounded
+@given(st.binary(min_size=1, max_size=200) | JSON.map(msgspec.json.encode))
+def test_bodies_that_are_not_what_their_encoding_says(url: str, encoding: str, body: bytes) -> None:
+    status, reply = post(url, body, said={"Content-Encoding": encoding})
+    assert 400 <= status < 500
+    assert msgspec.json.decode(reply)["error"]["message"]
+
+
+def test_a_compressed_body_is_read_and_one_that_is_none_told(url: str) -> None:
+    body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+    said = {"Content-Encoding": "gzip"}
+    assert post(url, gzip.compress(body), said=said)[0] == 200
+    status, reply = post(url, body, said=said)
+    assert (status, msgspec.json.decode(reply)["error"]["code"]) == (400, "invalid_body")
+    assert post(url, gzip.compress(b" " * (50 << 20)), said=said)[0] == 413
 
 
 def test_deep_nesting_and_large_bodies(url: str) -> None:

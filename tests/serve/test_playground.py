@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import SystemRandom
 from typing import Any
 
 import aiohttp
 import pytest
-from house import ASKED, House
+from house import ASKED, House, Open
 from playwright.async_api import Page, async_playwright, expect
 from upstreams import Upstream
+
+from fathom.serve.config import Limits, ModelEntry
 
 HOSTILE = "<img src=x onerror=document.title='broken'>"
 
@@ -32,6 +36,13 @@ def browser() -> str:
 @pytest.fixture
 async def page(house: House, upstream: Upstream) -> AsyncIterator[Page]:
     upstream.tokens, upstream.step = votes, 0.02
+    async with opened(house) as page:
+        yield page
+
+
+@asynccontextmanager
+async def opened(house: House) -> AsyncIterator[Page]:
+    """The page in a browser, which is to ask nobody else and to find nothing wrong."""
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
         page = await chromium.new_page(viewport={"width": 1280, "height": 1100})
@@ -87,6 +98,59 @@ async def test_stopping_cancels_what_the_upstream_does(page: Page, upstream: Ups
     await expect(page.locator("article")).to_have_attribute("data-done", "failed")
     await page.wait_for_timeout(500)
     assert upstream.running == 0
+
+
+@pytest.mark.slow
+async def test_boards_of_a_recursive_model_change_step_by_step(open_house: Open) -> None:
+    house = await open_house(entry=ModelEntry(uri="recursive:queens-8"))
+    column = SystemRandom().randrange(8)
+    async with opened(house) as page:
+        await page.evaluate(
+            """() => {
+              window.shown = [];
+              new MutationObserver(() => document.querySelectorAll(".columns pre").forEach((pre, at) => {
+                const seen = window.shown[at] ??= [];
+                if (pre.textContent && seen.at(-1) !== pre.textContent) seen.push(pre.textContent);
+              })).observe(document.getElementById("runs"), { subtree: true, childList: true, characterData: true });
+            }"""
+        )
+        await page.fill("#question", "/".join(["." * column + "Q" + "." * (7 - column), *["." * 8] * 7]))
+        await page.click("#ask")
+        run = page.locator("article")
+        await expect(run).to_have_attribute("data-done", "yes", timeout=60_000)
+        answer = await run.locator(".answer").inner_text()
+        await expect(run.locator("pre.right").filter(has_text=answer)).not_to_have_count(0)
+        shown: list[list[str]] = await page.evaluate("window.shown")
+    rows = answer.split()
+    assert [row.count("Q") for row in rows] == [1] * 8
+    assert sorted(row.index("Q") for row in rows) == list(range(8))
+    assert rows[0].index("Q") == column
+    boards = [board.split() for seen in shown for board in seen]
+    assert all(len(board) == 8 and {len(row) for row in board} == {8} for board in boards)
+    assert max(len(seen) for seen in shown) > 1
+    assert any(seen[-1].split() == rows for seen in shown)
+
+
+@pytest.mark.slow
+async def test_a_run_whose_connection_ends_says_so(page: Page) -> None:
+    begun = 'data: {"type": "begin", "model": "m", "strategy": "vote", "limits": {}}\n\n'
+    await page.route("**/v1/fathom/stream", lambda route: route.fulfill(content_type="text/event-stream", body=begun))
+    await page.click("#ask")
+    await expect(page.locator("article")).to_have_attribute("data-done", "failed")
+    await expect(page.locator("article .wrong")).to_contain_text("the connection ended")
+    await expect(page.locator("#ask")).to_be_enabled()
+
+
+@pytest.mark.slow
+async def test_no_deadline_can_be_set_that_the_gateway_refuses(open_house: Open) -> None:
+    house = await open_house(limits=Limits(seconds=2.5))
+    async with opened(house) as page:
+        for key, said in (("Home", "100 ms"), ("End", "2.5 s")):
+            await page.focus("#within")
+            await page.keyboard.press(key)
+            await expect(page.locator("#within-said")).to_have_text(said)
+        await page.click("#ask")
+        await expect(page.locator("article")).to_have_attribute("data-done", "yes", timeout=60_000)
 
 
 @pytest.mark.slow

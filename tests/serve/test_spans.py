@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from house import Open
@@ -80,6 +82,27 @@ async def test_a_plain_completion_is_a_request_and_a_sample(
     assert sample.attributes is not None
     assert sample.attributes["gen_ai.usage.input_tokens"] == PROMPT_TOKENS
     assert sample.attributes["gen_ai.provider.name"] == "openai"
+
+
+@pytest.mark.parametrize("fathom", [None, {"strategy": "vote(stop=never)", "width": 3}])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_spans_of_a_client_that_leaves_end_too(
+    open_house: Open, exported: InMemorySpanExporter, upstream: Upstream, fathom: dict[str, Any] | None, stream: bool
+) -> None:
+    upstream.delay = 30.0
+    house = await open_house()
+    asked = asyncio.create_task(house.ask(stream=stream, fathom=fathom))
+    while not upstream.running:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    asked.cancel()
+    names = ["chat m", "search vote(stop=never)"] if fathom else ["chat m"]
+    while len(own := [s for s in exported.get_finished_spans() if s.kind is not SpanKind.CLIENT]) < len(names):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert sorted(span.name for span in own) == names
+    for span in own:
+        assert span.attributes is not None
+        assert span.attributes["fathom.cancelled"] is True
+        assert "error.type" not in span.attributes
 
 
 async def test_what_fails_says_so(open_house: Open, exported: InMemorySpanExporter, upstream: Upstream) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import aiohttp
@@ -28,6 +29,34 @@ async def test_metrics_count_requests_and_tokens(house: House) -> None:
     assert 'fathom_generated_tokens_total{model="m",role="sample"} 20.0' in text
     assert "fathom_requests_running 0.0" in text
     assert "fathom_deadline_overshoot_seconds_count 1.0" in text
+
+
+async def test_metrics_tell_how_many_trajectories_grow_now(house: House, upstream: Upstream) -> None:
+    upstream.delay = 30.0
+    asked = [
+        asyncio.create_task(house.ask(fathom={"strategy": "vote(stop=never)", "width": 3})),
+        asyncio.create_task(house.ask(n=2)),
+    ]
+    while "fathom_trajectories_running 5.0" not in (text := await fetch(house, "/metrics")):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert "fathom_requests_running 2.0" in text
+    for task in asked:
+        task.cancel()
+    await asyncio.wait(asked)
+    while "fathom_trajectories_running 0.0" not in (text := await fetch(house, "/metrics")):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert "fathom_requests_running 0.0" in text
+
+
+async def test_metrics_tell_the_breaker_s_state_without_any_request(house: House) -> None:
+    breaker = house.server.gateway.models["m"].breaker
+    shown = 'fathom_breaker_open{{model="m"}} {}.0'
+    assert shown.format(0) in await fetch(house, "/metrics")
+    for _ in range(breaker.most):
+        breaker.failed()
+    assert shown.format(1) in await fetch(house, "/metrics")
+    await asyncio.sleep(1.05)
+    assert shown.format(0) in await fetch(house, "/metrics")
 
 
 async def test_metrics_count_hedges_and_what_they_won(house: House, upstream: Upstream) -> None:

@@ -78,13 +78,32 @@ def ask(url: str, key: str = "a") -> str | None:
     return content
 
 
-def counted(url: str) -> int:
-    """Answered requests, as any worker tells them."""
+def metrics(url: str) -> str:
+    """As any worker tells them."""
     with openai.OpenAI(base_url=url.removesuffix("/v1"), api_key="a") as client:
-        told = client.get("/metrics", cast_to=str)
-    return sum(
-        int(float(n)) for n in re.findall(r'fathom_requests_total\{path="/v1/chat/c\S+",status="200"\} (\S+)', told)
-    )
+        return client.get("/metrics", cast_to=str)
+
+
+def counted(url: str) -> int:
+    """Answered requests."""
+    found = re.findall(r'fathom_requests_total\{path="/v1/chat/c\S+",status="200"\} (\S+)', metrics(url))
+    return sum(int(float(n)) for n in found)
+
+
+def test_how_things_stand_is_told_of_all_workers(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.delay = 4.0
+    with served(tmp_path, upstream) as (_, url):
+        asked = [threading.Thread(target=ask, args=(url,)) for _ in range(8)]
+        for thread in asked:
+            thread.start()
+        while "fathom_trajectories_running 8.0" not in metrics(url):
+            assert any(thread.is_alive() for thread in asked)
+            time.sleep(0.05)
+        for thread in asked:
+            thread.join()
+        while "fathom_trajectories_running 0.0" not in (told := metrics(url)):
+            time.sleep(0.05)
+        assert 'fathom_breaker_open{model="m"} 0.0' in told
 
 
 def test_limits_and_counts_are_of_all_workers_and_one_that_falls_is_started_again(

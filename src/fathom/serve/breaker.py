@@ -49,7 +49,7 @@ class Breaker:
         return "resting" if self.open else "ready"
 
     def check(self) -> None:
-        """Raises Refused (503) while it is open. The first request after that is the trial; others still wait."""
+        """Raises Refused (503) while it is open. What passes is no trial yet: it may be refused elsewhere."""
         left = self._until - time.monotonic()
         if self.absent:
             raise Refused(
@@ -58,19 +58,21 @@ class Breaker:
                 code="upstream_absent",
                 retry_after=max(1.0, left),
             )
-        if self._failures < self.most:
-            return
-        if left > 0:
+        if self._failures >= self.most and left > 0:
             raise Refused(
                 503,
                 f"the upstream of {self.name} is failing; it is tried again in {left:.1f} s",
                 code="upstream_resting",
                 retry_after=left,
             )
-        self._until, self._trial = time.monotonic() + self._pause, True
+
+    def sent(self) -> None:
+        """A request goes out. The first one after a rest is the trial, until whose end others still wait."""
+        if self._failures >= self.most and time.monotonic() >= self._until:
+            self._until, self._trial = time.monotonic() + self._pause, True
 
     def succeeded(self) -> None:
-        """A reply came."""
+        """A reply came, if only to say that the request is wrong, or comes too early."""
         self._failures, self._pause, self._trial = 0, self.rest, False
 
     def failed(self) -> None:
@@ -107,11 +109,11 @@ class _Guarded(WrappedGeneration):
     def see(self, piece: Piece) -> None:
         if piece.finish is None or self._told:
             return
-        error = piece.error
-        if piece.finish in (Finish.STOP, Finish.LENGTH):
+        error = piece.error if isinstance(piece.error, UpstreamError) else None
+        if piece.finish in (Finish.STOP, Finish.LENGTH) or (error is not None and (error.status or 500) < 500):
             self._told = True
             self._breaker.succeeded()
-        elif isinstance(error, UpstreamError) and error.retryable and error.status != 429 and not self._late:
+        elif error is not None and error.retryable and not self._late:
             self._told = True
             self._breaker.failed()
 
@@ -129,4 +131,5 @@ class GuardedEngine(WrappedEngine):
         self._breaker = breaker
 
     def generate(self, request: Request) -> Generation:
+        self._breaker.sent()
         return _Guarded(self._engine.generate(request), self._breaker, request.deadline)

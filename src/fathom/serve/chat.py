@@ -49,7 +49,7 @@ async def complete(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
         LOG.info("%s asks %s: %s", request[ID], served.id, said.messages[-1].text)
     meter = gateway.meter(request, ask)
     try:
-        async with gateway.visit(client, ask, meter):
+        async with gateway.visit(request, client, ask, meter):
             if said.stream:
                 usage = said.stream_options is not None and said.stream_options.include_usage
                 return await _stream(gateway, request, ask, meter, usage)
@@ -85,7 +85,7 @@ def _choice(ask: Ask, index: int, choice: Choice) -> ReplyChoice:
 
 async def _think(gateway: Gateway, ask: Ask, meter: Meter) -> ChatCompletion:
     run = await thinking.prepare(ask, meter)
-    return completed(ask, await thinking.think(run, gateway.config.limits.seconds))
+    return completed(ask, await thinking.think(run, gateway))
 
 
 def completed(ask: Ask, result: Result) -> ChatCompletion:
@@ -195,7 +195,7 @@ async def _stream_thinking(gateway: Gateway, ask: Ask, meter: Meter, events: Eve
     """How the search stands goes out as reasoning, which ordinary clients show apart or not at all."""
     run = await thinking.prepare(ask, meter)
     result: Result | None = None
-    async with aclosing(thinking.watch(run, gateway.config.limits.seconds)) as updates:
+    async with aclosing(thinking.watch(run, gateway)) as updates:
         async for update in updates:
             if update.final is not None:
                 result = update.final

@@ -8,7 +8,6 @@ where its landing begins.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator
@@ -21,18 +20,17 @@ from fathom.serve.refusal import Refused
 
 __all__ = ["Gate"]
 
-LONGEST = 3600.0  # that anyone waits
-
 Turn = tuple[Meter, "asyncio.Future[Slot | None]"]
 """A request that waits, and where it is told its slot, or None: that there is too little time left."""
 
 
 class Gate:
-    """Permits for ``most`` requests, and room for ``queue`` that wait."""
+    """Permits for ``most`` requests, and room for ``queue`` that wait. None lasts longer than ``seconds``."""
 
-    def __init__(self, most: int, queue: int) -> None:
+    def __init__(self, most: int, queue: int, seconds: float) -> None:
         self.most = most
         self.queue = queue
+        self.seconds = seconds
         self.running = 0
         self.waiting = 0
         self.closed = False
@@ -70,7 +68,7 @@ class Gate:
         self.waiting += 1
         slot: Slot | None = None
         try:
-            async with asyncio.timeout(_patience(meter)):
+            async with asyncio.timeout(self._patience(meter)):
                 slot = await turn[1]
         except TimeoutError:
             slot = turn[1].result() if _granted(turn) else None
@@ -85,6 +83,10 @@ class Gate:
             self._let_others_in()
             raise self._come_again(f"too little time was left while the request waited behind {self.running} others")
         return slot
+
+    def _patience(self, meter: Meter) -> float:
+        """Seconds that a request waits for its turn before too little of its time is left."""
+        return meter.started + (1 - LEAST) * min(self.seconds, _asked(meter)) - time.monotonic()
 
     def _come_again(self, why: str) -> Refused:
         self.landings.refuse()
@@ -141,10 +143,3 @@ def _granted(turn: Turn) -> bool:
 
 def _asked(meter: Meter) -> float:
     return meter.deadline - meter.started
-
-
-def _patience(meter: Meter) -> float:
-    """Seconds that a request waits for its turn before too little of its time is left."""
-    if meter.deadline == math.inf:
-        return LONGEST
-    return min(LONGEST, meter.started + (1 - LEAST) * _asked(meter) - time.monotonic())

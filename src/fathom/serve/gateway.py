@@ -15,11 +15,13 @@ from fathom.budget import Meter
 from fathom.errors import NoAnswer, UpstreamError
 from fathom.planning.auto import Auto
 from fathom.planning.plan import DEFAULT_WIDTH
+from fathom.run import Run
 from fathom.serve.asking import Ask
 from fathom.serve.config import Config
 from fathom.serve.gate import Gate
 from fathom.serve.keys import Keys
 from fathom.serve.limits import Client
+from fathom.serve.listening import cut_off
 from fathom.serve.metrics import Metrics
 from fathom.serve.models import Served
 from fathom.serve.refusal import Refused
@@ -41,8 +43,10 @@ class Gateway:
         self.config = config
         self.models = models
         self.keys = Keys(config.keys, allowances)
-        self.gate = Gate(config.limits.concurrent, config.limits.queue)
-        self.metrics = Metrics(lambda: self.gate.waiting)
+        self.gate = Gate(config.limits.concurrent, config.limits.queue, config.limits.seconds)
+        self.runs: set[Run] = set()  # the searches that are under way
+        self.plain = 0  # choices of plain completions that are
+        self.metrics = Metrics(self._look)
         for name, served in models.items():
             if served.hedging is not None:
                 served.hedging.told = partial(self.metrics.hedged, name)
@@ -72,22 +76,27 @@ class Gateway:
         return meter
 
     @asynccontextmanager
-    async def visit(self, client: Client, ask: Ask, meter: Meter) -> AsyncGenerator[None, None]:
+    async def visit(
+        self, request: web.BaseRequest, client: Client, ask: Ask, meter: Meter
+    ) -> AsyncGenerator[None, None]:
         """One request from its admission to its account, which is taken in whatever way it ends."""
+        last = meter.started + self.config.limits.seconds
         ask.served.breaker.check()
         client.knock()
         with request_span(ask, meter):
             async with self.gate.enter(client, meter):
                 self._narrow(ask, meter)
-                self.metrics.running.inc()
+                plain = ask.n if ask.strategy is None else 0
+                self.plain += plain
                 try:
-                    with search_span(ask, meter):
+                    with cut_off(request, meter.deadline, last), search_span(ask, meter):
                         yield
                 except UpstreamError as error:
                     if error.status is None and not meter.seconds_left:
                         raise NoAnswer(f"nothing came by the deadline: {error}") from None
                     raise
                 finally:
+                    self.plain -= plain
                     self._account(client, ask, meter)
 
     def _narrow(self, ask: Ask, meter: Meter) -> None:
@@ -100,10 +109,16 @@ class Gateway:
             width = max(1, DEFAULT_WIDTH * gate.running // (gate.running + gate.waiting))
             meter.budget = replace(meter.budget, width=width)
 
+    def _look(self, metrics: Metrics) -> None:
+        """How things stand now."""
+        metrics.running.set(self.gate.running)
+        metrics.waiting.set(self.gate.waiting)
+        metrics.growing.set(self.plain + sum(run.growing for run in self.runs))
+        for name, served in self.models.items():
+            metrics.breaker.labels(name).set(served.breaker.open)
+
     def _account(self, client: Client, ask: Ask, meter: Meter) -> None:
         """A request has ended, in whatever way."""
-        self.metrics.running.dec()
-        self.metrics.breaker.labels(ask.served.id).set(ask.served.breaker.open)
         spent, seconds = meter.spent, meter.budget.seconds
         self.metrics.account(ask.served.id, spent, None if seconds is None else float(seconds))
         client.settle(spent.tokens)

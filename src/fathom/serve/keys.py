@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 
+from fathom.errors import UsageError
 from fathom.serve.config import KeyEntry
 from fathom.serve.limits import Client
 from fathom.serve.refusal import Refused
@@ -18,9 +20,12 @@ ANYONE = "anyone"
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """A fresh key, and the lines of configuration that let it in."""
+    """A fresh key, and the lines of configuration that let it in. Raises UsageError for a name that cannot be one."""
+    if not 0 < len(name) <= 64 or not name.isprintable():
+        raise UsageError(f"a key's name has 1 to 64 printable characters; {name[:100]!r} has not")
     key = f"fathom-{secrets.token_urlsafe(32)}"
-    return key, f'[[keys]]\nname = "{name}"\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n'
+    quoted = json.dumps(name, ensure_ascii=False)  # which of printable characters escapes what TOML does
+    return key, f'[[keys]]\nname = {quoted}\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n'
 
 
 class Keys:

@@ -1,11 +1,13 @@
-"""What the gateway counts, for Prometheus. Counting is a few additions a request; a scrape does the rest.
+"""What the gateway counts, for Prometheus. Counting is a few additions a request; a scrape does the rest: how things
+stand is looked at only then.
 
 Several workers count into files that they share (prometheus_client's multiprocess mode, which an environment variable
-switches on); whichever is scraped tells the sums.
+switches on); whichever is scraped tells the sums. For the others' sake each looks how it stands every second.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 
@@ -21,14 +23,15 @@ except ImportError:
 __all__ = ["Metrics"]
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+EVERY = 1.0  # seconds between two looks of a worker
 OVERSHOOT = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """The counts. ``waiting`` tells how many requests wait now."""
+    """The counts. ``look`` sets those that tell how things stand now."""
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
+    def __init__(self, look: Callable[[Metrics], None]) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "fathom_requests",
@@ -59,6 +62,12 @@ class Metrics:
         self.running = Gauge(
             "fathom_requests_running", "Requests that run now.", registry=registry, multiprocess_mode="livesum"
         )
+        self.growing = Gauge(
+            "fathom_trajectories_running",
+            "Trajectories that grow now, of all requests together.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.width = Histogram(
             "fathom_width", "Trajectories of a request.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
@@ -81,7 +90,7 @@ class Metrics:
             ["model", "what"],
             registry=registry,
         )
-        self._waiting = waiting
+        self._look = look
 
     def hedged(self, model: str, what: str) -> None:
         """A request was ``sent`` to a model's upstream a second time, or that one ``won``."""
@@ -89,7 +98,6 @@ class Metrics:
 
     def account(self, model: str, spent: Spent, seconds: float | None) -> None:
         """A request has ended, in whatever way, that was to take at most so many seconds."""
-        self.waiting.set(self._waiting())
         self.seconds.labels(model).observe(spent.seconds)
         for role, tokens in spent.tokens_by_role.items():
             self.tokens.labels(model, role).inc(tokens)
@@ -98,9 +106,15 @@ class Metrics:
         if seconds is not None:
             self.overshoot.observe(max(0.0, spent.seconds - seconds))
 
+    async def keep_looking(self) -> None:
+        """For a worker whose counts another may be asked for."""
+        while True:
+            self._look(self)
+            await asyncio.sleep(EVERY)
+
     def text(self) -> bytes:
         """All of it, in Prometheus's text form."""
-        self.waiting.set(self._waiting())
+        self._look(self)
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         everybody = CollectorRegistry()

@@ -32,6 +32,8 @@ __all__ = ["Served", "choose", "open_served"]
 PROVIDERS = {"openai": "openai"}
 """Who runs a model, in the words of OpenTelemetry: whoever speaks OpenAI's protocol is taken for it."""
 
+_UNSAID = Sampling()
+
 LOG = logging.getLogger("fathom.serve")
 
 
@@ -50,7 +52,9 @@ class Served:
         self.profile: Fitted | None = None
         self.hedging: HedgedEngine | None = None
         self.efforts: Mapping[Effort, EffortEntry] = {**EFFORTS, **entry.efforts}
+        self._drawn = _UNSAID  # how tokens are drawn, as far as the URI says anything of it
         if isinstance(model, LanguageModel):
+            self._drawn = drawn(dict(named_model(entry.uri).options), _UNSAID)
             self.learn()
             model.name = id
             if isinstance(model.engine, OpenAIEngine):
@@ -77,9 +81,11 @@ class Served:
         variant = self._variants.get(form)
         if variant is None:
             variant = self._variants[form] = self.model.using(form=form)
-        if sampling is None:
-            return variant
-        return variant.using(sampling=_overlaid(variant.sampling, sampling))
+        return variant if sampling is None else variant.using(sampling=_overlaid(variant.sampling, sampling))
+
+    def plainly(self, sampling: Sampling | None) -> Sampling:
+        """How the tokens of a plain completion are drawn: as its model's URI says; the rest is the engine's choice."""
+        return self._drawn if sampling is None else _overlaid(self._drawn, sampling)
 
     def learn(self) -> None:
         """Let efforts go by the model's profile, where there is one."""
@@ -112,12 +118,11 @@ class Served:
 
 def _overlaid(base: Sampling, said: Sampling) -> Sampling:
     """``base`` with what is said put over it, be it 0."""
+    if base == _UNSAID:
+        return said
     return replace(
         base, **{f.name: value for f in fields(said) if (value := getattr(said, f.name)) != getattr(_UNSAID, f.name)}
     )
-
-
-_UNSAID = Sampling()
 
 
 def choose(models: Mapping[str, Served], name: str) -> Served:

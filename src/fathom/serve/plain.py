@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 
 from fathom.budget import Lease, Meter
 from fathom.errors import CapabilityError, EngineError, NoAnswer
-from fathom.language.charging import charge
+from fathom.language.charging import charge, cut_off
 from fathom.language.choice import Choice
-from fathom.language.engines.base import Finish, Generation, Piece, Prompt, Request, Sampling
+from fathom.language.engines.base import Finish, Generation, Piece, Prompt, Request
 from fathom.language.model import LanguageModel
 from fathom.records import StopReason
 from fathom.search.driver import MARGIN
@@ -23,8 +23,6 @@ from fathom.serve.asking import Ask
 from fathom.serve.wire import Report
 
 __all__ = ["Plain"]
-
-_SAMPLING = Sampling()
 
 
 class Plain:
@@ -43,30 +41,39 @@ class Plain:
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """What comes, as it comes. Raises EngineError for a choice that failed, NoAnswer where nothing came in time."""
         ask, meter = self.ask, self.meter
-        price = self.engine.traits.price
-        with meter.lease(ask.n * ask.max_tokens, price=price) as lease:
+        prompt, price = Prompt(ask.messages, tools=ask.tools), self.engine.traits.price
+        read = prompt.guessed_tokens if price is not None else 0
+        with meter.lease(ask.n * ask.max_tokens, prompt_tokens=read, price=price) as lease:
             if lease.tokens < ask.n:
                 raise NoAnswer(f"the budget ({lease.refused}) leaves no token for an answer; allow more")
             request = Request(
-                Prompt(ask.messages, tools=ask.tools),
+                prompt,
                 n=ask.n,
                 max_tokens=min(ask.max_tokens, lease.tokens // ask.n),
-                sampling=ask.sampling or _SAMPLING,
+                sampling=ask.served.plainly(ask.sampling),
                 seed=ask.seed,
                 stream=self.stream,
             )
             meter.observe(width=ask.n)
             async with self.engine.generate(request) as generation, self._until_deadline(generation):
-                async for piece in generation:
-                    self._take(piece, lease)
-                    yield piece
+                try:
+                    async for piece in generation:
+                        self._take(piece, lease)
+                        yield piece
+                finally:
+                    if still := [index for index, choice in enumerate(self.choices) if choice.finish is None]:
+                        await cut_off(generation, still, lambda piece: self._count(piece, lease))
         if self.stopped is StopReason.DEADLINE and not any(choice.span.text for choice in self.choices):
             raise NoAnswer(f"the deadline came before the first token, after {meter.elapsed:.2f} s; allow more")
 
-    def _take(self, piece: Piece, lease: Lease) -> None:
+    def _count(self, piece: Piece, lease: Lease) -> Choice:
         choice = self.choices[piece.index]
         choice.add(piece)
-        charge(lease, "sample", piece, seen=choice.tokens)
+        charge(lease, "sample", piece, seen=choice.tokens, parameters=self.engine.traits.parameters)
+        return choice
+
+    def _take(self, piece: Piece, lease: Lease) -> None:
+        choice = self._count(piece, lease)
         self.meter.observe(depth=choice.tokens)
         if self.ask.top_logprobs is not None and piece.text and not choice.logprobs:
             raise CapabilityError(f"{self.ask.served.id} told no log-probabilities: its server has none")

@@ -37,7 +37,7 @@ async def respond(gateway: Gateway, request: web.BaseRequest) -> web.StreamRespo
         raise renamed(error) from None
     meter = gateway.meter(request, ask)
     try:
-        async with gateway.visit(client, ask, meter):
+        async with gateway.visit(request, client, ask, meter):
             if not said.stream:
                 return json_reply(await _whole(gateway, said, ask, meter))
             events = Events(request)
@@ -213,7 +213,7 @@ async def _stream(
 async def _thought_over(gateway: Gateway, ask: Ask, meter: Meter, stream: _Stream) -> ChatCompletion:
     """The answer of a search; how it stands goes out meanwhile."""
     run = await thinking.prepare(ask, meter)
-    async with aclosing(thinking.watch(run, gateway.config.limits.seconds)) as updates:
+    async with aclosing(thinking.watch(run, gateway)) as updates:
         async for update in updates:
             if update.final is not None:
                 return chat.completed(ask, update.final)

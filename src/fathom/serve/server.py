@@ -96,7 +96,7 @@ class Server:
         self.config = config
         self.share = share
         self._stack = AsyncExitStack()
-        self._hosts: set[str] = set()  # names that were found to be right
+        self._host = ""  # the last name that was found to be right: nearly always the next one's too
         self.url = ""
 
     async def __aenter__(self) -> Server:
@@ -123,6 +123,9 @@ class Server:
             allowances = Allowances(self.share)
             self._stack.callback(allowances.close)
         self.gateway = Gateway(config, models, allowances)
+        if self.share is not None:
+            looking = asyncio.create_task(self.gateway.metrics.keep_looking())
+            self._stack.callback(looking.cancel)
         handler = Listener(
             self._handle,
             request_factory=self._request,
@@ -167,6 +170,10 @@ class Server:
             return await self._handler(request, path)(self.gateway, request)
         except FathomError as error:
             return refusal_reply(refused(error))
+        except web.RequestPayloadError as error:
+            broken = refusal_reply(Refused(400, f"the body cannot be read: {_cause(error)}", code="invalid_body"))
+            broken.force_close()  # where it ends is not known
+            return broken
         except ConnectionResetError:
             raise  # the client has left
         except Exception as error:
@@ -196,16 +203,11 @@ class Server:
             return
         host = (request.headers.get("Host") or "").rpartition("@")[2]
         name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
-        if name in self._hosts:
+        if name == self._host:
             return
-        if name not in ("", "localhost") and name not in self.config.hosts:
-            try:
-                ipaddress.ip_address(name.strip("[]"))
-            except ValueError:
-                raise Refused(
-                    403, f"{name[:100]!r} is not a name of this gateway; add it to hosts", code="unknown_host"
-                ) from None
-        self._hosts.add(name)
+        if name not in ("", "localhost") and name not in self.config.hosts and not _is_address(name.strip("[]")):
+            raise Refused(403, f"{name[:100]!r} is not a name of this gateway; add it to hosts", code="unknown_host")
+        self._host = name
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT; what runs then is given time to end. The process is taken for this server's own."""
@@ -216,3 +218,19 @@ class Server:
             loop.add_signal_handler(number, ended.set)
         await ended.wait()
         self.gateway.gate.closed = True
+
+
+def _is_address(name: str) -> bool:
+    """Whether it is one of IPv4 or IPv6. Zones (``fe80::1%eth0``) are a machine's own names, not a client's to say."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return "%" not in name
+
+
+def _cause(error: BaseException) -> str:
+    """What was wrong at the bottom of it, in a few words."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    return str(error)[:200]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 
 from fathom.api import prepare_run
 from fathom.budget import Meter
@@ -15,9 +15,10 @@ from fathom.reasoner import Reasoner
 from fathom.records import Problem, Result, Trajectory, Update
 from fathom.run import Run
 from fathom.serve.asking import Ask
+from fathom.serve.gateway import Gateway
 from fathom.serve.wire import Report, Usage
 
-__all__ = ["content_of", "in_words", "prepare", "ranked", "report_of", "think", "usage_of", "watch"]
+__all__ = ["content_of", "counted", "in_words", "prepare", "ranked", "report_of", "think", "usage_of", "watch"]
 
 
 async def prepare(ask: Ask, meter: Meter, seen_as: Callable[[Reasoner, int], Reasoner] | None = None) -> Run:
@@ -34,23 +35,30 @@ async def prepare(ask: Ask, meter: Meter, seen_as: Callable[[Reasoner, int], Rea
     return await prepare_run(model, Problem.of(ask.messages, ask.tools), strategy=ask.strategy, budget=meter, seed=seed)
 
 
-async def think(run: Run, most_seconds: float) -> Result:
-    """Run to the end, or for so many seconds at most, after which the best so far is the answer."""
-    timer = asyncio.get_running_loop().call_later(most_seconds, run.stop)
-    try:
+async def think(run: Run, gateway: Gateway) -> Result:
+    """Run to the end, but see ``counted``."""
+    with counted(run, gateway):
         return await run.finish()
-    finally:
-        timer.cancel()
 
 
-async def watch(run: Run, most_seconds: float) -> AsyncGenerator[Update, None]:
+async def watch(run: Run, gateway: Gateway) -> AsyncGenerator[Update, None]:
     """The same, with every better standing as it comes; the last one has ``final``."""
-    timer = asyncio.get_running_loop().call_later(most_seconds, run.stop)
-    try:
+    with counted(run, gateway):
         async with aclosing(run.better()) as updates:
             async for update in updates:
                 yield update
+
+
+@contextmanager
+def counted(run: Run, gateway: Gateway) -> Iterator[None]:
+    """A run of the gateway's. When it has lasted as long as any request may, its best so far is the answer."""
+    left = max(0.0, gateway.config.limits.seconds - run.meter.elapsed)
+    timer = asyncio.get_running_loop().call_later(left, run.stop)
+    gateway.runs.add(run)
+    try:
+        yield
     finally:
+        gateway.runs.discard(run)
         timer.cancel()
 
 

@@ -39,8 +39,9 @@ __all__ = [
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 AnswerForm = Literal["short", "code", "text"]
+MOST = 2**53  # of whole numbers: every one up to it is a float too
 Name = Annotated[str, Meta(max_length=256)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=MOST)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -60,10 +61,10 @@ class FathomOptions(Extensible):
     within: str | float | None = None
     tokens: Count | None = None
     width: Count | None = None
-    depth: Annotated[int, Meta(ge=0)] | None = None
+    depth: Annotated[int, Meta(ge=0, le=MOST)] | None = None
     cost: Annotated[float, Meta(gt=0)] | None = None
     calls: Count | None = None
-    memory: str | int | None = None
+    memory: str | Count | None = None
     verify: Annotated[str, Meta(max_length=2000)] | None = None
     form: AnswerForm | None = None
 
