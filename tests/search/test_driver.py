@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from upstreams import Upstream
 
 import fathom
 from fathom import Budget, Meter, NoAnswer, Problem, Run, StopReason
@@ -15,6 +16,7 @@ from fathom.errors import CapabilityError, EngineError, LimitError, UpstreamErro
 from fathom.language.engines.base import Price
 from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
+from fathom.models import open_model
 
 Make = Callable[..., LanguageModel]
 
@@ -143,10 +145,39 @@ async def test_lost_samples_cost_only_themselves(scripted: Make, fresh: int) -> 
     assert any("boom" in note for note in result.receipt.notes)
 
 
+async def test_a_lost_sample_gives_its_place_in_the_wave_to_the_next(scripted: Make, fresh: int) -> None:
+    def fail(seed: int) -> EngineError | None:
+        return UpstreamError("boom", status=500) if seed < 3 else None
+
+    most = 0
+
+    def observe() -> None:
+        nonlocal most
+        most = max(most, model.engine.running)
+
+    model = scripted({str(fresh): 1}, fail=fail, room=8)
+    run = Run(model, Problem.of("?"), fathom.Vote(width=9, wave=2, stop="never"), Budget())
+    result = await run.finish(observe)
+    assert sum(c.votes for c in result.receipt.candidates) == 6
+    assert most <= 2
+
+
 async def test_when_nothing_comes_back_the_error_says_what_the_upstream_said(scripted: Make) -> None:
     model = scripted({"1": 1}, fail=lambda seed: UpstreamError("the model is on holiday", status=503))
     with pytest.raises(UpstreamError, match="on holiday"):
         await fathom.asolve(model, "?")
+
+
+@pytest.mark.parametrize("spec", ["direct", "direct(depth=0)", "auto(depth=0)", "vote(width=3, depth=0) | refine"])
+async def test_a_refused_key_is_told_as_such_also_where_the_answer_is_asked_for_at_once(spec: str) -> None:
+    with Upstream(fault=lambda number: "401") as server:
+        model = await open_model(f"openai:m@{server.url}", api_key="of yesterday")
+        try:
+            with pytest.raises(UpstreamError, match=r"answered 401.*check the API key") as caught:
+                await fathom.asolve(model, "?", strategy=spec)
+        finally:
+            await model.aclose()
+    assert str(caught.value).count("answered 401") == 1
 
 
 async def test_the_same_seed_gives_the_same_run(scripted: Make) -> None:

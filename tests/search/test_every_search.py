@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from synthetic import Scorer, World
 
 import fathom
-from fathom import Budget, Problem, Run
+from fathom import Budget, Problem, Result, Run
 from fathom.api import strategy_of
+from fathom.errors import EngineError, UpstreamError
 from fathom.judges.base import Candidate, Verdict
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import Latency
@@ -52,9 +53,11 @@ PIPELINES = [
     "vote(width=3, stop=never) | fuse(width=3, k=2, rounds=1) | mcts(width=4)",
     "first(width=3) | cascade(models=[b], width=4, confident=1)",
     "best-of-n(width=3) | ensemble(models=[b], width=4)",
+    "vote(width=3, stop=never) | auto(width=4)",
+    "auto(width=4) | refine(rounds=2)",
 ]
 PLANNED = {"auto"}  # which runs one of the others
-every = pytest.mark.parametrize("spec", [*UNJUDGED, *JUDGED, *PIPELINES])
+every = pytest.mark.parametrize("spec", [*UNJUDGED, *JUDGED, *PLANNED, *PIPELINES])
 
 
 def test_every_search_is_tried_here_and_every_one_that_asks_a_judge_with_one() -> None:
@@ -143,9 +146,36 @@ async def test_what_is_unfinished_is_concluded_and_never_returned_raw(scripted: 
     run, _ = run_of(lambda: scripted(endless, room=4), spec, Budget(depth=7))
     result = await run.finish()
     assert result.answer == str(fresh)
-    assert f"The answer is \\boxed{{{fresh}}}" in result.text
+    said = f"\\boxed{{{fresh}}}" if spec in PLANNED else f"The answer is \\boxed{{{fresh}}}"  # it may ask at once
+    assert said in result.text
     assert [(c.answer, c.finished) for c in result.receipt.candidates] == [(str(fresh), False)]
     assert result.receipt.spent.tokens_by_role["conclude"] > 0
+
+
+@pytest.mark.parametrize("spec", [*UNJUDGED, *JUDGED, *PIPELINES[:-2]])  # which reason before they answer
+@pytest.mark.parametrize("lost", ["all", "some"])
+async def test_why_conclusions_failed_is_told(scripted: Make, spec: str, lost: str) -> None:
+    """Each trajectory grows, and then the model refuses to conclude it, as a server may whose key has run out."""
+
+    def endless(prompt: Prompt, rng: random.Random) -> str:
+        return "7}." if prompt.prefix_text.endswith("\\boxed{") else " on and on" * 100
+
+    asked: set[int] = set()
+    refused: set[int] = set()
+
+    def fail(seed: int) -> EngineError | None:
+        concludes = seed in asked and (lost == "all" or not refused)
+        (refused if concludes else asked).add(seed)
+        return UpstreamError("the key has run out", status=401) if concludes else None
+
+    run, _ = run_of(lambda: scripted(endless, room=1, fail=fail), spec, Budget(depth=7))
+    (ended,) = await asyncio.gather(run.finish(), return_exceptions=True)
+    if lost == "all" or spec == "direct":  # where there is but one conclusion
+        assert isinstance(ended, UpstreamError)
+        assert str(ended).endswith("the key has run out")
+    else:
+        assert isinstance(ended, Result)
+        assert sum("the key has run out" in note for note in ended.receipt.notes) == 1
 
 
 @every

@@ -45,7 +45,7 @@ def test_what_was_cut_never_outvotes_what_finished() -> None:
 
 async def test_nobody_waits_for_the_longest(scripted: Make, fresh: int) -> None:
     def script(prompt: Prompt, rng: random.Random) -> str:
-        brief = rng.random() < 0.3
+        brief = rng.random() < 0.5
         return f"\\boxed{{{fresh}}}" if brief else "so " * 400 + "\\boxed{0}"
 
     model = scripted(script, latency=Latency(token=0.002), room=8)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,13 +15,19 @@ from rehearsal import Scores, play, said
 import fathom
 from fathom import StopReason, Trajectory
 from fathom.api import strategy_of
+from fathom.costs import Costs
 from fathom.errors import CapabilityError, SpecError, UsageError
 from fathom.judges.exact import Exact
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
-from fathom.search import BestOfN, Cascade, Ensemble, First, Fuse, Mcts, Refine, Strategy, Then, Vote
-from fathom.search.base import Drop, Grow, Judge, Search, Terms
+from fathom.planning.auto import Auto
+from fathom.planning.cost import CostModel
+from fathom.planning.outlook import Outlook
+from fathom.planning.plan import Candidate
+from fathom.planning.prior import prior
+from fathom.search import Beam, BestOfN, Cascade, Ensemble, First, Fuse, Mcts, Refine, Strategy, Then, Vote
+from fathom.search.base import Drop, Grow, Judge, Lost, Search, Terms
 
 Make = Callable[..., LanguageModel]
 
@@ -123,6 +131,71 @@ def test_a_limit_on_trajectories_holds_for_all_parts_together() -> None:
     core = (Vote(width=5, stop="never") | Refine()).begin(Terms(width=5))
     play(core, answering(list("abcab")))
     assert (len(core.trajectories), core.stopped) == (5, StopReason.EXHAUSTED)
+
+
+def test_steps_of_a_tree_are_no_trajectories_of_their_own() -> None:
+    """Four lines of thought of four steps each leave twelve of sixteen to the revisions."""
+    judge = Scores({})
+    core = (Beam(width=4, branching=2, judge=judge) | Refine(rounds=2, judge=judge)).begin(Terms(width=16))
+
+    def write(grow: Grow, id: int, core: Search) -> Trajectory:
+        if grow.sources:
+            return said(id, f"revision {id}")
+        depth = 1 + (0 if grow.parent is None else core.trajectories[grow.parent].depth)
+        answer = f"draft {id}" if depth == 4 else None
+        return replace(said(id, answer, depth, finished=depth == 4), text=f"so far {id}", reason="step")
+
+    asked = play(core, write, room=8)
+    grown = [action for action in asked if isinstance(action, Grow)]
+    assert sum(len(action.ids) for action in grown) > 16
+    assert sum(len(action.ids) for action in grown if action.parent is None and not action.sources) == 4
+    assert sum(len(action.ids) for action in grown if action.sources) == 2
+
+
+def test_what_was_not_begun_for_want_of_room_does_not_count() -> None:
+    core = (Vote(width=3, stop="never") | Vote(width=9, stop="never")).begin(Terms(width=8))
+    (grow,) = core.ask(8)
+    core.tell_lost(Lost(grow.ids))
+    asked = play(core, answering(list("abcdefghijkl")))
+    assert sum(len(action.ids) for action in asked if isinstance(action, Grow)) == 8
+
+
+OUTLOOK = Outlook({0: Candidate(CostModel(Costs("m")), prior(Costs("m")))}, {"width": 10})
+
+
+def planned(briefed: bool = True) -> Search:
+    core = (Vote(width=6, stop="never") | Auto(worth=0.0)).begin(Terms(width=10))
+    if briefed:
+        core.brief([None, OUTLOOK])
+    return core
+
+
+def test_auto_has_what_the_search_before_it_has_left() -> None:
+    core = planned()
+    play(core, answering(list("aabbccddee")), until=lambda core: len(core.trajectories) == 10)
+    assert sorted(core.trajectories) == list(range(10))
+    assert sum(candidate.votes for candidate in core.standing.candidates) == 10, "drafts vote too"
+
+
+@pytest.mark.parametrize("at", [2, 6, 8])
+@pytest.mark.parametrize("first", ["restored", "briefed"])
+def test_auto_goes_on_in_a_pipeline_that_is_resumed(at: int, first: str) -> None:
+    answers = [random.SystemRandom().choice("abc") for _ in range(12)]
+    half = planned()
+    out: list[int] = []
+    while len(half.trajectories) < at:
+        out += [id for action in half.ask(1 - len(out)) if isinstance(action, Grow) for id in action.ids]
+        half.tell(said(out[0], answers[out.pop(0)]))
+    saved = pickle.loads(pickle.dumps(half.state()))
+    resumed = planned(briefed=first == "briefed")
+    resumed.restore(saved)
+    if first == "restored":
+        resumed.brief([None, OUTLOOK])
+    play(half, answering(answers), room=1)
+    play(resumed, answering(answers), room=1)
+    assert resumed.trajectories == half.trajectories
+    assert resumed.standing == half.standing
+    assert resumed.standing.answer is not None
 
 
 async def test_drafts_are_voted_and_the_winner_is_refined_until_it_passes(scripted: Make, fresh: int) -> None:

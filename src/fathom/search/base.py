@@ -149,8 +149,18 @@ class Search(ABC):
 
     def tell_lost(self, lost: Lost) -> None:
         """Trajectories that were asked for will not come back."""
-        if lost.error and lost.error not in self.errors:
-            self.errors.append(lost.error)
+        if lost.error:
+            self.tell_error(lost.error)
+
+    def tell_error(self, error: str) -> None:
+        """Why one that was lost, or that comes back without its answer, has none."""
+        if error not in self.errors:
+            self.errors.append(error)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Notes on what was lost."""
+        return tuple(f"a sample was lost: {error}" for error in self.errors[:3])
 
     def brief(self, found: Any) -> None:  # noqa: B027  (most searches need none of these four)
         """What its strategy's ``scout`` has found, before anything is asked."""
@@ -263,8 +273,8 @@ def at_least(name: str, least: int, **options: int | None) -> None:
             raise SpecError(f"{name}({key}=…) must be at least {least}, not {value!r}")
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy", ["fathom.planning.auto"])
-"""Every strategy by name. The modules of this package fill it; the one that plans with them joins when first asked."""
+STRATEGIES: Registry[Strategy] = Registry("strategy", ["fathom.planning.auto", "fathom.planning.trust"])
+"""Every strategy by name. The modules of this package fill it; those that plan join when it is first asked."""
 
 
 @dataclass

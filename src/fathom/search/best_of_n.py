@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fathom.judges.base import Timing, Verdict, Verifier, timing_of
+from fathom.errors import LimitError
+from fathom.judges.base import Timing, Verdict, Verifier, most_of, timing_of
 from fathom.judges.registry import judge_option
 from fathom.judges.votes import Tally
 from fathom.reasoner import Capability
@@ -45,7 +46,13 @@ class BestOfN(Strategy):
 
     def begin(self, terms: Terms) -> BestOfNSearch:
         depth = self.depth if self.depth is not None else terms.depth
-        return BestOfNSearch(self, agreed_width(self.width, terms), depth).take(terms.drafts)
+        width, most = agreed_width(self.width, terms), most_of(self.judge)
+        if most is not None and width > most:
+            if self.judge is not None and self.width is not None:
+                said = f"{self.judge.name} compares at most {most} answers, fewer than a width of {width}"
+                raise LimitError("width", said)
+            width = most
+        return BestOfNSearch(self, width, depth).take(terms.drafts)
 
 
 class BestOfNSearch(JudgedSearch):
@@ -69,7 +76,7 @@ class BestOfNSearch(JudgedSearch):
                 self._out.update(action.ids)
         if self.timing is Timing.TOGETHER and not self._out and self._differ:
             self.width = self.started  # what is compared once is not joined by others
-            actions.append(Judge(self._release()))
+            actions.append(Judge(self._release()[: most_of(self.judge)]))  # drafts, which may be many, best first
         return actions
 
     def tell_lost(self, lost: Lost) -> None:
@@ -106,15 +113,13 @@ class BestOfNSearch(JudgedSearch):
         return verdict.score if self.said.weighted else 1.0
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        agreed = ("all candidates agree, so their judge was not asked",) if self._held and not self._differ else ()
-        return (*super().notes, *agreed)
+    def why_unheard(self) -> tuple[str, ...]:
+        if self._held and not self._differ:
+            return ("all candidates agree, so their judge was not asked",)
+        return super().why_unheard
 
     @property
     def standing(self) -> Standing:
         tallied = self.tallied
         summed = self.said.weighted and tallied.answer is not None
         return tallied if summed and not any(v.passed for v in self.verdicts.values()) else super().standing
-
-    def certainty(self, best: int) -> float:
-        return self.confidence if self._held else super().certainty(best)

@@ -179,6 +179,8 @@ class Driver:
                     self._starved = False
                     self._answered = self._answered or trajectory.answer is not None
                     deepest = max(deepest, trajectory.depth)
+                    if trajectory.error and trajectory.answer is None:  # its conclusion failed
+                        self.search.tell_error(trajectory.error)
                     self.search.tell(trajectory)
                 case Lost() as lost:
                     self._holdback.settle(lost.ids)

@@ -1,7 +1,8 @@
 """The part that searches share in which every attempt is judged: who scores it, which one is best, how sure that is.
 
 A judge that can say that a solution *is* right (a verifier) ends the search at once. Without a judge the model's own
-mean token log-probability scores, as a probability. A judge that fails costs its verdict only, and the notes say so.
+mean token log-probability scores, as a probability. A judge that fails costs its verdict only, and the notes say so;
+where no verdict has come at all, the answers vote.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fathom.errors import SpecError
 from fathom.judges.base import Timing, Verdict, Verifier, timing_of
 from fathom.records import StopReason, Trajectory
 from fathom.search.base import Standing
-from fathom.search.samples import SampleSearch
+from fathom.search.samples import SampleSearch, voted
 
 __all__ = ["JudgedSearch", "own_verdict", "refuse_comparing"]
 
@@ -41,6 +42,7 @@ class JudgedSearch(SampleSearch):
         super().__init__(width, depth)
         self.judge = judge
         self.verdicts: dict[int, Verdict] = {}
+        self.heard = judge is None  # whether any verdict says something
         self.unjudged: list[str] = []  # why there was no verdict, each reason once
 
     def settle(self, trajectory: Trajectory) -> None:
@@ -53,6 +55,7 @@ class JudgedSearch(SampleSearch):
 
     def tell_verdict(self, id: int, verdict: Verdict) -> None:
         self.verdicts[id] = verdict
+        self.heard = self.heard or not verdict.empty
         self.note(verdict)
         self.count(self.trajectories[id], self.weight(verdict), verdict.score)
         if verdict.passed:
@@ -65,7 +68,18 @@ class JudgedSearch(SampleSearch):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*super().notes, *self.unjudged[:3])
+        return (*super().notes, *self.unjudged[:3], *self.why_unheard)
+
+    @property
+    def ties(self) -> tuple[str, ...]:
+        return super().ties if self.heard else ()
+
+    @property
+    def why_unheard(self) -> tuple[str, ...]:
+        """A note where there are answers, and nothing is known of them."""
+        if self.heard or not self.answered:
+            return ()
+        return (f"nothing was judged{'' if self.verdicts else ' in time'}, so the answers voted",)
 
     def weight(self, verdict: Verdict) -> float:
         """What a judged attempt adds to the votes for its answer."""
@@ -91,14 +105,19 @@ class JudgedSearch(SampleSearch):
 
     @property
     def tallied(self) -> Standing:
-        """The standing by votes."""
-        return super().standing
+        """The standing by votes: plain ones where nothing was judged."""
+        if self.heard:
+            return super().standing
+        plain = voted(self.trajectories[id] for id in sorted(self.settled, key=lambda id: id != self._likeliest))
+        return replace(plain, notes=(*plain.notes, *self.notes))
 
     @property
     def standing(self) -> Standing:
         answered = self.answered
         if not answered:
             return Standing(notes=self.notes)
+        if not self.heard:
+            return self.tallied
         best = max(answered, key=self.worth)
         verdict = self.verdicts.get(best)
         return replace(

@@ -7,7 +7,7 @@ they have seen enough. Answers are counted by their meaning (``Trajectory.key``)
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from fathom.errors import LimitError
@@ -15,7 +15,7 @@ from fathom.judges.votes import Tally
 from fathom.records import Candidate, StopReason, Trajectory
 from fathom.search.base import Action, Backlog, Grow, Lost, Search, Standing, Terms
 
-__all__ = ["SampleSearch", "agreed_width"]
+__all__ = ["SampleSearch", "agreed_width", "voted"]
 
 DEFAULT_WIDTH = 16
 
@@ -106,6 +106,11 @@ class SampleSearch(Search):
         self._whole[trajectory.key] = self._whole.get(trajectory.key, False) or trajectory.finished
 
     @property
+    def out(self) -> int:
+        """Samples that were started and are not over."""
+        return self.started - len(self.settled) - self.failed
+
+    @property
     def remaining(self) -> int:
         """Samples that may still come in."""
         return self.width - len(self.settled) - self.failed
@@ -133,8 +138,24 @@ class SampleSearch(Search):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        notes = [f"a sample was lost: {error}" for error in self.errors[:3]]
-        if self.tally.tie and self.stopped is not StopReason.VERIFIED:
-            texts = " and ".join("/".join(s.text.splitlines()) for s in self.tally.ranking()[:2])
-            notes.insert(0, f"a tie between {texts}, broken by score, then by the earlier one")
-        return tuple(notes)
+        return (*self.ties, *self.losses)
+
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """A note where the leader has no more votes than the next one."""
+        if not self.tally.tie or self.stopped is StopReason.VERIFIED:
+            return ()
+        texts = " and ".join("/".join(s.text.splitlines()) for s in self.tally.ranking()[:2])
+        return (f"a tie between {texts}, broken by score, then by the earlier one",)
+
+
+class _Ballot(SampleSearch):
+    """Nothing but a vote."""
+
+    def settle(self, trajectory: Trajectory) -> None:
+        self.count(trajectory)
+
+
+def voted(trajectories: Iterable[Trajectory]) -> Standing:
+    """The standing of a plain vote of trajectories that are over, those that came in first given first."""
+    return _Ballot(0, None).take(tuple(trajectories)).standing

@@ -2,7 +2,8 @@
 
 The second search gets the answers of the first as drafts, and goes on with its trajectories and their numbers. An
 answer that was verified ends the whole; a search that has decided, converged, or come to its end hands over. Budgets
-hold for both together, the limit on width too: where the first has used it up, there is no second.
+hold for both together, the limit on width too: where the first has used it up, there is no second. The steps of a tree
+count as what they continue.
 """
 
 from __future__ import annotations
@@ -102,22 +103,35 @@ class ThenSearch(StagedSearch[Search]):
         self._cut: set[int] = set()  # still on their way back, for nobody
         self._unheard: set[int] = set()  # verdicts on their way, for nobody
         self._returned: list[int] = []
+        self._lines: set[int] = set()  # of thought that were begun: what continues none
+        self._handed: list[tuple[int | None, tuple[int, ...]]] = []  # to each part after the first: width, and drafts
         self._found: list[Any] = []  # what its parts have scouted
+        self._spending: tuple[Mapping[str, float], float] | None = None
 
     def stage(self, nth: int) -> Search:
-        return self.parts[nth].begin(self.terms)
+        if nth == 0:
+            return self.parts[0].begin(self.terms)
+        width, ids = self._handed[nth - 1]
+        drafts = tuple(self.trajectories[id] for id in ids)
+        return self.parts[nth].begin(replace(self.terms, width=width, drafts=drafts))
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.brief(self._found)
 
     @property
     def minds_spending(self) -> bool:
-        return self.now.minds_spending
+        return any(found is not None for found in self._found) or self.now.minds_spending
 
     def brief(self, found: Any) -> None:
         self._found = list(found or ())
-        if self._found:
-            self.now.brief(self._found[0])
+        for stage, its in zip(self.stages, self._found, strict=False):
+            stage.brief(its)
 
     def tell_spending(self, left: Mapping[str, float], seconds: float) -> None:
-        self.now.tell_spending(left, seconds)
+        self._spending = left, seconds
+        if self.now.minds_spending:
+            self.now.tell_spending(left, seconds)
 
     @property
     def ran(self) -> str:
@@ -146,7 +160,10 @@ class ThenSearch(StagedSearch[Search]):
         actions = list(self.now.ask(room))
         for action in actions:
             match action:
-                case Grow(ids) | Conclude(ids):
+                case Grow(ids, parent):
+                    self._growing.update(ids)
+                    self._lines.update(ids if parent is None else ())
+                case Conclude(ids):
                     self._growing.update(ids)
                 case Judge(ids):
                     self._judging.update(ids)
@@ -161,24 +178,26 @@ class ThenSearch(StagedSearch[Search]):
     def _hand_over(self) -> list[Action]:
         """Begin the next search on what this one has found, and cut what it still has out."""
         before = self.now
-        left = None if self.terms.width is None else self.terms.width - before._next_id
+        left = None if self.terms.width is None else self.terms.width - len(self._lines)
         if left is not None and left < 1:
             self.stopped = before.stopped or StopReason.EXHAUSTED
             return []
-        terms = replace(self.terms, width=left, drafts=self._drafts(before.standing.best))
-        self.go_on(self.parts[len(self.stages)].begin(terms))
+        self._handed.append((left, self._drafts(before.standing.best)))
+        self.go_on(self.stage(len(self.stages)))
         if self._found:
             self.now.brief(self._found[len(self.stages) - 1])
+        if self._spending is not None and self.now.minds_spending:
+            self.now.tell_spending(*self._spending)
         cut, self._growing = self._growing, set()
         self._cut |= cut
         self._unheard, self._judging = self._unheard | self._judging, set()
         self._heed()
         return [Drop(tuple(sorted(cut)))] if cut else []
 
-    def _drafts(self, best: int | None) -> tuple[Trajectory, ...]:
+    def _drafts(self, best: int | None) -> tuple[int, ...]:
         """All that have an answer, the best one first, those that came to their own end before the others."""
         answered = (t for t in self.trajectories.values() if t.answer is not None)
-        return tuple(sorted(answered, key=lambda t: (t.id != best, not t.finished, t.id)))
+        return tuple(t.id for t in sorted(answered, key=lambda t: (t.id != best, not t.finished, t.id)))
 
     def _heed(self) -> None:
         """What ends the search that runs now may end the whole."""
@@ -205,6 +224,8 @@ class ThenSearch(StagedSearch[Search]):
 
     def tell_lost(self, lost: Lost) -> None:
         super().tell_lost(lost)
+        if not lost.error:  # they were not begun
+            self._lines.difference_update(lost.ids)
         own = tuple(id for id in lost.ids if id not in self._cut)
         self._cut.difference_update(lost.ids)
         self._growing.difference_update(own)

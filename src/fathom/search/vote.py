@@ -91,7 +91,7 @@ class VoteSearch(SampleSearch):
 
     def ask(self, room: int) -> Sequence[Action]:
         if self.said.wave is not None:
-            room = min(room, self.said.wave - (self.started - len(self.settled)))
+            room = min(room, self.said.wave - self.out)
         return super().ask(room)
 
     def settle(self, trajectory: Trajectory) -> None:
