@@ -39,6 +39,30 @@ def test_a_pipeline_keeps_its_order(pipeline: list[Spec]) -> None:
     assert list(parse_pipeline(" | ".join(map(str, pipeline)))) == pipeline
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r'"^\d+$"', r"^\d+$"),
+        (r"'^\w+\.\s$'", r"^\w+\.\s$"),
+        (r'"a \"b\" c"', 'a "b" c'),
+        (r"'it\'s'", "it's"),
+        (r'"\\d"', r"\d"),
+        (r'"C:\\new\table"', r"C:\new\table"),
+        (r'"\\"', "\\"),
+        (r'"\\\""', '\\"'),
+    ],
+)
+def test_only_backslashes_and_quotation_marks_are_escaped(written: str, read: str) -> None:
+    spec = parse_spec(f"regex(pattern={written})")
+    assert spec == Spec("regex", {"pattern": read})
+    assert parse_spec(str(spec)) == spec
+
+
+@given(st.text(alphabet="\\\"'dn ", max_size=12))
+def test_text_is_written_so_that_it_reads_the_same(text: str) -> None:
+    assert parse_spec(str(Spec("a", {"b": text}))) == Spec("a", {"b": text})
+
+
 @given(st.text(max_size=60))
 def test_any_text_parses_or_is_refused_with_its_place(text: str) -> None:
     try:

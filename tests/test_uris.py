@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from upstreams import Upstream
 
 import fathom
+from fathom import Budget
 from fathom.errors import FathomError, SpecError, UnknownModel, UsageError
 from fathom.lab.datasets import load_dataset
 from fathom.lab.identity import hash_of, terms_of
@@ -103,10 +106,86 @@ def test_an_unknown_model_is_refused_with_those_that_there_are() -> None:
 
 def test_a_sweep_names_the_sampling_that_the_name_says(tmp_path: Path) -> None:
     data = load_dataset("arithmetic:2")
+    said = {
+        "": {},
+        "(temperature=0.25)": {"temperature": 0.25},
+        "(top_k=0)": {"top_k": 0},
+        "(presence_penalty=0)": {"presence_penalty": 0},
+        "(timeout=5)": {},
+    }
     with Upstream() as server:
-        terms = [
-            terms_of(fathom.open(uri), uri, data, 0)
-            for uri in (f"openai:m@{server.url}", f"openai:m@{server.url}(temperature=0.25)")
-        ]
-    assert [t.sampling for t in terms] == ['{"temperature": 0.7}', '{"temperature": 0.25}']
+        for options, told in said.items():
+            uri = f"openai:m@{server.url}{options}"
+            terms = terms_of(fathom.open(uri), uri, data, 0)
+            assert json.loads(terms.sampling) == {"temperature": 0.7} | told
     assert hash_of("smollm2-135m(temperature=0.25)") == CATALOGUE["smollm2-135m"].sha256
+
+
+def test_a_ladder_is_all_that_its_models_are() -> None:
+    data = load_dataset("arithmetic:2")
+    with Upstream() as server:
+        told = set()
+        for second in ("", "(temperature=0.5)", "(temperature=0.5, top_k=0)"):
+            uri = f"ladder:openai:a@{server.url},openai:b@{server.url}{second}"
+            told.add(terms_of(fathom.open(uri), uri, data, 0).sampling)
+    assert len(told) == 3
+    known = [CATALOGUE[name].sha256 for name in ("smollm2-135m", DEFAULT_MODEL)]
+    assert hash_of(f"ladder:smollm2-135m,{DEFAULT_MODEL}") == " | ".join(known)
+    assert hash_of("ladder:openai:a,openai:b") == ""
+
+
+def test_a_directory_is_known_by_what_makes_its_model(tmp_path: Path) -> None:
+    weights = bytearray(random.randbytes(3 << 20))
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    (tmp_path / "config.json").write_text("{}")
+    uri = f"hf:{tmp_path}"
+    hashes = [hash_of(uri)]
+    (tmp_path / "README.md").write_text("tells nothing of what is written")
+    assert hash_of(uri) == hashes[0]
+    weights[random.randrange(len(weights))] ^= 1  # trained on
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    hashes.append(hash_of(uri))
+    (tmp_path / "config.json").write_text('{"rope_theta": 10}')
+    hashes.append(hash_of(uri))
+    assert len({"", *hashes}) == 4
+    assert hash_of("hf:no-such/model-anywhere") == ""
+
+
+SENSELESS = """timeout=abc max_concurrency=lots price=0.5 headers=abc retry=3 model=x place=x sampling=3
+context_length=big parameters=x name=5 form=3 prefix=[a] temperature=hot nope=1"""
+
+
+@pytest.mark.parametrize("option", SENSELESS.split())
+def test_options_of_the_wrong_kind_are_refused_before_anything_is_asked(option: str) -> None:
+    with Upstream() as server, pytest.raises(UsageError):
+        fathom.open(f"openai:m@{server.url}({option})")
+
+
+def test_a_price_can_be_said_in_a_name() -> None:
+    with Upstream() as server:
+        model = fathom.open(f"openai:m@{server.url}(price=[2.5, 10])")
+        result = fathom.solve(model, "?", strategy="direct", budget=Budget(tokens=200))
+        spent = result.receipt.spent
+        assert spent.cost == pytest.approx(
+            (2.5 * (spent.prompt_tokens + spent.reused_tokens) + 10 * spent.tokens) / 1e6
+        )
+
+
+@pytest.mark.parametrize("name", ["@cf/meta/llama-3", "claude@20240620", "plain"])
+def test_names_may_have_an_at_of_their_own(name: str) -> None:
+    with Upstream() as server:
+        model = fathom.open(f"openai:{name}@{server.url}")
+        fathom.solve(model, "?", strategy="direct", budget=Budget(tokens=200))
+        assert server.bodies[-1]["model"] == name
+
+
+@pytest.mark.slow
+def test_of_large_weights_some_of_every_matrix_is_looked_at(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    with weights.open("wb") as file:
+        file.truncate((4 << 30) + random.randrange(1 << 20))  # of holes: nothing is written
+        before = hash_of(f"hf:{tmp_path}")
+        changed = random.randrange(200) << 24
+        file.seek(changed)
+        file.write(b"another matrix")
+    assert hash_of(f"hf:{tmp_path}") != before

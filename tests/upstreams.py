@@ -19,6 +19,10 @@ from aiohttp import web
 
 PROMPT_TOKENS = 11
 SLOW = 5.0  # seconds that the fault "slow" adds
+VLLM_TOO_LONG = (
+    "'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context length is {context} "
+    "tokens and your request has {prompt} input tokens ({asked} > {context} - {prompt})."
+)
 
 
 def answer(body: dict[str, Any], choice: int) -> list[str]:
@@ -55,6 +59,8 @@ class Upstream:
     whole: dict[str, Any] | None = None  # every whole reply, instead of the model's
     account: dict[str, Any] = field(default_factory=dict)  # what replies and last events say beside choices and usage
     owner: str = "nobody"
+    context: int = 0  # of prompt and reply together, where it is bounded
+    too_long: str = VLLM_TOO_LONG  # what it says of more
     headers: dict[str, str] = field(default_factory=dict)  # of faulty replies
     port: int = 0  # any that is free
 
@@ -124,6 +130,9 @@ class Upstream:
             for name, message in self.refused.items():
                 if name in body and (name != "n" or body["n"] > self.bound):
                     return _error(400, message, param=name)
+            if self.context and (asked := body.get("max_tokens", 0)) > self.context - PROMPT_TOKENS:
+                numbers = {"context": self.context, "prompt": PROMPT_TOKENS, "asked": asked}
+                return _error(400, self.too_long.format(**numbers, all=PROMPT_TOKENS + asked))
             if body.get("stream") and self.streams:
                 return await self._stream(request, body)
             return web.json_response(text=self._whole(body))

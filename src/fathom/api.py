@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -70,7 +70,7 @@ async def prepare_run(
 ) -> Run:
     """Check all that can be checked before anything is spent. The clock starts when this returns.
 
-    Further models that the strategy names are opened first, and closed again when the run ends.
+    Further models that the strategy names are opened first, and closed again when the run ends, or cannot begin.
     """
     if within is not None:
         if budget is not None:
@@ -81,14 +81,23 @@ async def prepare_run(
     if form is not None and isinstance(model, LanguageModel):
         model = model.using(form=form)
     options: dict[str, Any] = {"form": model.form} if isinstance(model, LanguageModel) else {}
-    further = [await open_model(uri, **options) for uri in getattr(found, "models", ())]
-    return Run(Team((model, *further)) if further else model, problem, found, budget, seed=seed, owned=further)
+    async with AsyncExitStack() as opened:  # what is open when something is refused is closed again
+        further: list[Reasoner] = []
+        for uri in getattr(found, "models", ()):
+            further.append(await open_model(uri, **options))
+            opened.push_async_callback(further[-1].aclose)
+        run = Run(Team((model, *further)) if further else model, problem, found, budget, seed=seed, owned=further)
+        opened.pop_all()
+    return run
 
 
 async def asolve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
-    """The asynchronous twin of ``solve``. Cancelling it cancels everything that it started."""
-    reasoner = await open_model(model) if isinstance(model, str) else model
-    return await (await prepare_run(reasoner, prompt, **options)).finish()
+    """The asynchronous twin of ``solve``. Cancelling it cancels everything that it started.
+
+    A model that is only named is opened for this run alone.
+    """
+    async with _opened(model) as reasoner:
+        return await (await prepare_run(reasoner, prompt, **options)).finish()
 
 
 def solve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
@@ -106,8 +115,21 @@ def solve(model: Reasoner | str, prompt: Prompt, **options: Any) -> Result:
 
 async def stream(model: Reasoner | str, prompt: Prompt, **options: Any) -> AsyncGenerator[Update, None]:
     """Solve, giving each better standing as it comes; the last update has ``final``, the result."""
-    reasoner = await open_model(model) if isinstance(model, str) else model
-    run = await prepare_run(reasoner, prompt, **options)
-    async with aclosing(run.better()) as updates:
-        async for update in updates:
-            yield update
+    async with _opened(model) as reasoner:
+        run = await prepare_run(reasoner, prompt, **options)
+        async with aclosing(run.better()) as updates:
+            async for update in updates:
+                yield update
+
+
+@asynccontextmanager
+async def _opened(model: Reasoner | str) -> AsyncGenerator[Reasoner, None]:
+    """The model; one that is only named is opened, and closed again."""
+    if not isinstance(model, str):
+        yield model
+        return
+    reasoner = await open_model(model)
+    try:
+        yield reasoner
+    finally:
+        await reasoner.aclose()

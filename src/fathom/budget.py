@@ -17,7 +17,7 @@ from typing import Protocol
 
 from fathom.errors import LimitError
 from fathom.records import Spent, StopReason
-from fathom.units import parse_duration, parse_size
+from fathom.units import MOST, parse_duration, parse_size
 
 __all__ = ["Budget", "Lease", "Meter"]
 
@@ -68,14 +68,14 @@ _NAMES = tuple(f.name for f in fields(Budget))
 
 
 def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
         raise LimitError(name, f"{name} must be a positive, finite number, not {value!r}")
     return float(value)
 
 
 def _whole(name: str, value: float, least: int = 1) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not whole or value != int(value) or value < least:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and least <= value < MOST
+    if not whole or value != int(value):
         raise LimitError(name, f"{name} must be a whole number of at least {least}, not {value!r}")
     return int(value)
 
@@ -145,11 +145,21 @@ class Meter:
     @property
     def tokens_left(self) -> float:
         """Tokens neither spent nor leased under the tightest limit of this meter and its parents; may be infinite."""
+        return self._left("tokens", "leased")
+
+    @property
+    def calls_left(self) -> float:
+        """Model calls neither made nor set aside under the tightest limit of this meter and its parents; may be
+        infinite."""
+        return self._left("calls", "leased_calls")
+
+    def _left(self, name: str, leased: str) -> float:
+        """What is neither spent nor set aside of a limit; both names are those of the ledger."""
         with self._lock:
             left = math.inf
             for meter in self._line:
-                if meter.budget.tokens is not None:
-                    left = min(left, meter.budget.tokens - meter._sum.tokens - meter._sum.leased)
+                if (limit := getattr(meter.budget, name)) is not None:
+                    left = min(left, limit - getattr(meter._sum, name) - getattr(meter._sum, leased))
             return max(0.0, left)
 
     @property
@@ -408,6 +418,15 @@ class Lease:
         self.meter._count(
             role, tokens, prompt_tokens, reused_tokens, estimated_tokens, drafted, flops, cost, calls, released
         )
+
+    def call_again(self) -> bool:
+        """Set one more call aside; False where a limit leaves none."""
+        with self.meter._lock:
+            if self.meter.calls_left < 1:
+                return False
+            self.meter._release(0, -1, 0.0)
+            self._calls_left += 1
+            return True
 
     def close(self) -> None:
         """Give back what was not used. Idempotent."""

@@ -26,10 +26,11 @@ class Costs:
 
     ``unit_seconds[w]`` is the time of one unit of depth in which w trajectories advance together (empty where nobody
     measured it), ``read_seconds`` that before the first unit, ``drag`` how much longer than that things take now, None
-    where nothing ran yet that would show it. ``depth`` are the units of a trajectory that comes to its
-    own end, ``most_depth`` those beyond which none goes; ``answer_units`` what stating an answer takes, ``answer_read``
-    seconds to be read for it, each. ``answer_tokens`` are held back for it. A unit generates ``unit_tokens`` and holds
-    ``unit_bytes``; ``base_bytes`` are held by any trajectory.
+    where nothing ran yet that would show it. ``depth`` are the units of a trajectory that comes to its own end,
+    ``most_depth`` those beyond which none goes; ``answer_units`` what stating an answer takes, give or take
+    ``answer_spread`` (the mean distance from it), ``answer_read`` seconds to be read for it, each. ``answer_tokens``
+    are held back for it. A unit generates ``unit_tokens`` and holds ``unit_bytes``; ``base_bytes`` are held by any
+    trajectory.
 
     ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
     Lengths scatter: ``spread`` is the standard deviation of their logarithm among trajectories of one problem,
@@ -48,6 +49,7 @@ class Costs:
     differ: float = DIFFER
     most_depth: int | None = None
     answer_units: float = 0.0
+    answer_spread: float = 0.0
     answer_read: float = 0.0
     answer_tokens: int = 0
     unit_tokens: float = 1.0

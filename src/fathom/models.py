@@ -7,16 +7,21 @@ missing.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import msgspec
 
 from fathom.errors import UnknownModel, UsageError, one_of
 from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
-from fathom.language.model import LanguageModel, drawn
+from fathom.language.engines.base import Price
+from fathom.language.model import DRAWING, LanguageModel, drawn
 from fathom.reasoner import Reasoner
 from fathom.uris import ModelURI
 
@@ -29,7 +34,10 @@ __all__ = ["KINDS", "Kind", "available", "named_model", "open_model"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model: its URI, what it is and can do, the packages that it needs and the extra that has them."""
+    """A kind of model: its URI, what it is and can do, the packages that it needs and the extra that has them.
+
+    ``takes`` names what the options in a name are for, ``MODULE:OBJECT``; it is imported when there are some.
+    """
 
     uri: str
     summary: str
@@ -37,6 +45,7 @@ class Kind:
     opener: Callable[..., Awaitable[Reasoner]]
     packages: tuple[str, ...] = ()
     extra: str = ""
+    takes: str = ""
 
     @property
     def state(self) -> str:
@@ -76,7 +85,7 @@ async def open_model(uri: str = "embedded", *, progress: Progress | None = None,
     is, where the model has to be fetched first.
     """
     named = named_model(uri)
-    options = {**options, **named.options}
+    options = {**options, **_checked(uri, named)}
     if named.kind in ("", "gguf") and options.get("draft") in CATALOGUE:
         options["draft"] = await _fetched(options["draft"], progress)
     try:
@@ -97,6 +106,32 @@ def named_model(uri: str) -> ModelURI:
     if found.place in CATALOGUE if not found.kind else found.kind in KINDS and found.place:
         return found
     raise UnknownModel(one_of("model", uri, ["embedded", *CATALOGUE, *(kind.uri for kind in KINDS.values())]))
+
+
+def _checked(uri: str, named: ModelURI) -> dict[str, Any]:
+    """The options of a URI as their owner's annotations read them; a price is said as ``[read, generated]``, in dollars
+    per million tokens. Raises UsageError for what does not fit."""
+    said = {name: value for name, value in named.options.items() if name not in DRAWING}
+    if not said:
+        return dict(named.options)
+    if named.kind == "ladder":  # they go to each of its models
+        from fathom.planning.ladder import rungs
+
+        return [_checked(uri, replace(named_model(rung), options=named.options)) for rung in rungs(named.place)][-1]
+    owner = resolve_name(KINDS[named.kind or "gguf"].takes)
+    known = [p.name for p in inspect.signature(owner).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    types = get_type_hints(owner) | {"form": str, "price": tuple[float, float]}
+    checked: dict[str, Any] = {}
+    for name, value in said.items():
+        if name not in known and (name != "form" or named.kind == "recursive"):
+            raise UsageError(f"{uri}: such a model has no option {name!r}")
+        try:
+            checked[name] = msgspec.convert(value, types[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{uri}: {name}: {error}, given {value!r}") from None
+    if "price" in checked:
+        checked["price"] = Price(*checked["price"])
+    return {**named.options, **checked}
 
 
 async def _fetched(name: str, progress: Progress | None) -> str:
@@ -169,7 +204,15 @@ def _shipped() -> str:
 _LOCAL = "logprobs, extend, fork, revise; tools where its chat template has them"
 
 KINDS: Mapping[str, Kind] = {
-    "gguf": Kind("gguf:PATH", "Any GGUF file, run in process by llama.cpp.", _LOCAL, _gguf, ("xllamacpp",), "local"),
+    "gguf": Kind(
+        "gguf:PATH",
+        "Any GGUF file, run in process by llama.cpp.",
+        _LOCAL,
+        _gguf,
+        ("xllamacpp",),
+        "local",
+        "fathom.language.engines.gguf:open_gguf",
+    ),
     "hf": Kind(
         "hf:PATH_OR_ID",
         "A language model of transformers, in process: a directory, or an id on the model hub; CPU or GPU.",
@@ -177,12 +220,14 @@ KINDS: Mapping[str, Kind] = {
         _hf,
         ("transformers", "torch", "safetensors"),
         "hf",
+        "fathom.language.engines.hf:HFEngine.__init__",
     ),
     "openai": Kind(
         "openai:MODEL[@BASE_URL]",
         "Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted APIs.",
         "revise, tools; logprobs, extend and fork where the server offers them",
         _openai,
+        takes="fathom.language.engines.openai:OpenAIEngine.__init__",
     ),
     "ladder": Kind(
         "ladder:embedded",
@@ -197,5 +242,6 @@ KINDS: Mapping[str, Kind] = {
         _recursive,
         ("torch", "safetensors"),
         "recursive",
+        "fathom.recursive.reasoner:open_recursive",
     ),
 }

@@ -167,8 +167,13 @@ class Run:
             confidence=standing.confidence,
             candidates=standing.candidates,
             spent=self.meter.spent,
-            running=self._driver.growing if self._driver else 0,
+            running=self.growing,
         )
+
+    @property
+    def growing(self) -> int:
+        """How many trajectories are growing now."""
+        return self._driver.growing if self._driver else 0
 
     async def updates(self, every: float | None = None) -> AsyncGenerator[Update, None]:
         """Run, giving an update whenever the standing may have changed, and every so many seconds where asked.

@@ -26,6 +26,7 @@ T = TypeVar("T")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<mark>[()\[\],=|])|(?P<word>[^\s()\[\],=|"']+))"""
 )
+_ESCAPED = re.compile(r"\\([\\\"'])")  # any other backslash is itself, as those of patterns are
 _CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 _MAX_LENGTH = 10_000
 _MAX_NESTING = 16
@@ -126,7 +127,7 @@ class _Parser:
             return items
         if self.at < len(self.tokens) and self.tokens[self.at][0] == "text":
             self.at += 1
-            return re.sub(r"\\(.)", r"\1", self.tokens[self.at - 1][1][1:-1])
+            return _ESCAPED.sub(r"\1", self.tokens[self.at - 1][1][1:-1])
         if self.at + 1 < len(self.tokens) and self.tokens[self.at + 1][:2] == ("mark", "("):
             return self.spec(depth)
         return _literal(self.word("a value"))
@@ -163,9 +164,15 @@ def parse_pipeline(text: str) -> tuple[Spec, ...]:
     return tuple(specs)
 
 
-def option(default: Any = MISSING, help: str = "", *, parse: Callable[[Any], Any] | None = None) -> Any:
-    """A field of a registered dataclass: its default, what it means, and how to read it where types don't tell."""
-    metadata = {"help": help, "parse": parse}
+def option(
+    default: Any = MISSING, help: str = "", *, parse: Callable[[Any], Any] | None = None, harmless: bool = False
+) -> Any:
+    """A field of a registered dataclass: its default, what it means, and how to read it where types don't tell.
+
+    Text can name a file, a server, a model or code, so a gateway lets no stranger write it, but for what is
+    ``harmless``: text that is only ever compared or matched.
+    """
+    metadata = {"help": help, "parse": parse, "harmless": harmless}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -222,6 +229,13 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
+    def entry(self, name: str) -> Entry[T]:
+        """What is registered under a name. Raises SpecError."""
+        found = self._entries.get(name) or self._entries.get(name.replace("_", "-"))
+        if found is None:
+            raise SpecError(one_of(self.what, name, self._entries))
+        return found
+
     def spec_of(self, built: T) -> Spec:
         """The spec that builds an equal object: its name, and the options that are not as by default."""
         entry = next(entry for entry in self._registered.values() if entry.build is type(built))
@@ -231,9 +245,7 @@ class Registry(Generic[T]):
     def build(self, spec: str | Spec) -> T:
         """Build what the spec names. Raises SpecError for an unknown name or option, or a value that does not fit."""
         spec = parse_spec(spec) if isinstance(spec, str) else spec
-        entry = self._entries.get(spec.name) or self._entries.get(spec.name.replace("_", "-"))
-        if entry is None:
-            raise SpecError(one_of(self.what, spec.name, self._entries))
+        entry = self.entry(spec.name)
         known = {f.name: f for f in entry.options}
         types = get_type_hints(entry.build)
         values = {}

@@ -83,6 +83,9 @@ def span(name: str, kind: str = "internal", seconds: float = 0.0, **attributes: 
         except Exception as error:
             end(opened, error=error)
             raise
+        except BaseException:  # whoever waited for it has left
+            end(opened, fathom__cancelled=True)
+            raise
         else:
             end(opened)
 

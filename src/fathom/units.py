@@ -7,7 +7,10 @@ import re
 
 from fathom.errors import LimitError
 
-__all__ = ["parse_duration", "parse_size"]
+__all__ = ["MOST", "parse_duration", "parse_size"]
+
+MOST = 1e300
+"""Beyond it numbers are no more than a way to break things."""
 
 _DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|min|m|h)\s*", re.IGNORECASE)
@@ -22,7 +25,7 @@ def parse_duration(text: str | float) -> float:
     Raises LimitError on anything else.
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
+        return float(text) if abs(text) < MOST else math.inf  # of whole numbers beyond floats, too
     stripped = str(text).strip()
     try:
         return float(stripped)
@@ -45,10 +48,12 @@ def parse_size(text: str | float) -> int:
     Raises LimitError on anything else.
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
-        if not math.isfinite(text):
-            raise LimitError("memory_bytes", f"memory_bytes must be a finite number of bytes, not {text!r}")
-        return int(text)
-    match = _SIZE.fullmatch(str(text).strip())
-    if match is None or match[2].lower() not in _SIZE_UNITS:
-        raise LimitError("memory_bytes", f"cannot read {text!r} as a size; write it like 512MB, 2GiB or 64k")
-    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+        size: float = text
+    else:
+        match = _SIZE.fullmatch(str(text).strip())
+        if match is None or match[2].lower() not in _SIZE_UNITS:
+            raise LimitError("memory_bytes", f"cannot read {text!r} as a size; write it like 512MB, 2GiB or 64k")
+        size = float(match[1]) * _SIZE_UNITS[match[2].lower()]
+    if isinstance(size, float) and not math.isfinite(size):
+        raise LimitError("memory_bytes", f"memory_bytes must be a finite number of bytes, not {str(text)[:100]}")
+    return int(size)

@@ -82,6 +82,16 @@ def test_json_prints_the_whole_receipt(server: Upstream) -> None:
     assert counted <= set(spent)
 
 
+def test_a_question_that_is_no_text_is_told_as_such(server: Upstream) -> None:
+    command = [*FATHOM, "solve", "--model", f"openai:m@{server.url}"]
+    for extra, stdin in (([], b"What is \xff?"), ([b"What is \xff?"], b"")):
+        done = subprocess.run([*command, *extra], input=stdin, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+        assert b"UTF-8" in done.stderr
+    assert solve(server, stdin="Was ist 6 × 7?").stdout == "42\n"
+    assert server.bodies[-1]["messages"][-1]["content"].endswith("Was ist 6 × 7?")
+
+
 def test_the_question_comes_from_a_file_or_standard_input(server: Upstream, tmp_path: Path) -> None:
     question = tmp_path / "question.txt"
     question.write_text("What is in the file?")

@@ -41,9 +41,20 @@ def test_json_has_every_cell_and_no_picture_unless_asked(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_noise_gives_a_deterministic_model_width(tmp_path: Path) -> None:
+    arguments = ("queens-8-trm", "--depth", "4", "--width", "8", "--inputs", "24", "--json")
+    still, moved = (json.loads(run(*arguments, *noise, cwd=tmp_path).stdout) for noise in ((), ("--noise", "0.6")))
+    valid = [[cell["valid"]["value"] for cell in plane["cells"] if cell["depth"] == 4] for plane in (still, moved)]
+    assert len(set(valid[0])) == 1
+    assert valid[1][-1] > valid[1][0]
+    assert (still["checkpoint"], moved["checkpoint"]) == ("queens-8-trm", "queens-8-trm(noise=0.6)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"checkpoint": "coloring-8", "noise": 0.6}, "a prior of its own"),
         ({"checkpoint": "coloring-8", "out": Path("plane.xyz")}, r"\.png"),
         ({"checkpoint": "coloring-8", "select_by": "luck"}, "unknown selection 'luck'"),
         ({"checkpoint": "coloring-9"}, "coloring-8"),
@@ -55,7 +66,7 @@ def test_what_cannot_be_explored_is_refused(
     arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    plain = {"select_by": "vote", "out": Path("plane.png")}
+    plain = {"select_by": "vote", "out": Path("plane.png"), "noise": None}
     with pytest.raises(UsageError, match=message):
         explore(**plain | arguments)
     assert not list(tmp_path.iterdir())

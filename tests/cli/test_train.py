@@ -73,8 +73,12 @@ def test_a_run_is_gone_on_with_only_where_that_is_said_and_only_with_its_setting
     ("arguments", "words"),
     [
         (["queen-8"], "unknown task 'queen-8'. Did you mean 'queens-8'?"),
+        (["arc"], "name them, as in arc:PATH"),
+        (["arc:absent.json"], "absent.json is no ARC file"),
+        (["mnist:absent.npz"], "absent.npz holds no MNIST pictures"),
+        (["sudoku-extreme:absent.csv"], "absent.csv is absent or no file"),
         (["queens-8", "--preset", "tmr"], "unknown preset 'tmr'. Did you mean 'trm'?"),
-        (["queens-8", "--preset", "ptrm"], "train --preset trm"),
+        (["queens-8", "--preset", "ptrm"], "recursive:PATH(noise=0.6)"),
         (["queens-8", "--size", "huge"], "unknown size 'huge'"),
         (["queens-8", "--set", "widht=3"], "unknown setting 'widht'. Did you mean 'width'?"),
         (["queens-8", "--set", "width=wide"], "width is of type int, not 'wide'"),

@@ -29,7 +29,8 @@ def compare(
 
     fathom compare runs/sums-0.5b runs/sums-1.5b --json
     """
-    from fathom.lab.compare import COSTS, contenders, exchange, frontier
+    from fathom.lab.compare import COSTS, contenders, frontier
+    from fathom.lab.rates import exchange
 
     found = contenders(directories)
     rates = [
@@ -41,7 +42,7 @@ def compare(
     ]
     if json:
         marks = {cost: [asdict(mark) for mark in frontier(found, cost)] for cost in COSTS}
-        print(to_json({"frontier": marks, "exchange": [{**asdict(rate), "says": str(rate)} for rate in rates]}))
+        print(to_json({"frontier": marks, "exchange": [rate.told for rate in rates]}))
         return
     from fathom.lab.comparison_page import compared
 

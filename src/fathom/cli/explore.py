@@ -33,6 +33,9 @@ def explore(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The picture, PNG or SVG.", show_default="NAME-plane.png")
     ] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="σ of the noise that makes a deterministic model, a trm, sample: a PTRM.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is drawn at random.")] = 0,
     threads: Annotated[int, typer.Option(help="Threads of the processor; one is often fastest.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="For machines; no picture unless --out asks for one.")] = False,
@@ -48,28 +51,29 @@ def explore(
 
     fathom explore sudoku-6 --depth 64 --width 32 --inputs 200 --out plane.svg
 
+    fathom explore queens-8-trm --noise 0.6 --select value
+
     fathom explore my-run/checkpoint.safetensors --json
     """
     select = _selection(select_by)
     import torch
 
-    from fathom.recursive.checkpoint import load_checkpoint
     from fathom.recursive.curves import require_picture
-    from fathom.recursive.library import find_checkpoint
+    from fathom.recursive.library import find_checkpoint, open_checkpoint
     from fathom.recursive.plane import held_out, latent_paths, measure_plane
-    from fathom.recursive.tasks import open_task
 
-    path = find_checkpoint(checkpoint)
+    name = find_checkpoint(checkpoint).stem
     if out is None and not json and find_spec("matplotlib") is not None:
-        out = Path(f"{path.stem}-plane.png")
+        out = Path(f"{name}-plane.png" if noise is None else f"{name}-noise-{noise:g}-plane.png")
     if out is not None:
         require_picture(out, "a plane")
     torch.set_num_threads(max(1, threads))
-    loaded = load_checkpoint(path)
-    task = open_task(loaded.task)
+    loaded, task = open_checkpoint(checkpoint, noise=noise)
+    if noise is not None:
+        name = f"{name}(noise={noise:g})"
     console = Console(stderr=True)
     with console.status(f"{inputs} puzzles, {width} trajectories each, {depth} steps …"):
-        plane = measure_plane(loaded, task, name=path.stem, depth=depth, width=width, inputs=inputs, seed=seed)
+        plane = measure_plane(loaded, task, name=name, depth=depth, width=width, inputs=inputs, seed=seed)
         if out is not None:
             from fathom.recursive.plane_figure import draw_plane
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fathom.errors import UsageError
 from fathom.uris import ModelURI
+
+if TYPE_CHECKING:
+    from fathom.serve.config import ModelEntry
 
 __all__ = ["serve"]
 
@@ -20,7 +24,7 @@ def serve(
         list[str] | None, typer.Option("--model", "-m", help="A name or URI to serve; may be given several times.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen at.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = None,
     log: Annotated[bool, typer.Option("--log", help="Log every request; prompts only where the file says so.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes behind the port, each with models of its own.")
@@ -45,13 +49,15 @@ def serve(
         key, lines = make_key(new_key)
         print(f"{lines}\n# The key itself, which is kept nowhere:\n# {key}")
         return
-    from fathom.serve.config import Config, ModelEntry, check, read_config
+    from fathom.serve.config import Config, check, read_config
     from fathom.serve.listening import event_loop
     from fathom.serve.server import Server
 
+    if model and config is not None:
+        raise UsageError("name the models either with --model or in the file, not both")
     settings = read_config(config) if config is not None else Config()
     if model:
-        settings = msgspec.structs.replace(settings, models={_short(uri): ModelEntry(uri=uri) for uri in model})
+        settings = msgspec.structs.replace(settings, models=_entries(model))
     settings = msgspec.structs.replace(
         settings,
         host=host or settings.host,
@@ -80,6 +86,19 @@ def serve(
 
     with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(run())
+
+
+def _entries(uris: list[str]) -> dict[str, ModelEntry]:
+    """The models to serve, by the names that clients use. Raises UsageError where two have one name."""
+    from fathom.serve.config import ModelEntry
+
+    found: dict[str, ModelEntry] = {}
+    for uri in uris:
+        name = _short(uri)
+        if name in found:
+            raise UsageError(f"{found[name].uri} and {uri} would both be called {name!r}: name them in a file")
+        found[name] = ModelEntry(uri=uri)
+    return found
 
 
 def _short(uri: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -99,8 +100,15 @@ def _read(prompt: str | None, file: Path | None) -> str:
     if prompt is None or prompt == "-":
         if sys.stdin.isatty():
             raise UsageError("no question: give it as an argument, with --file, or on standard input")
-        return sys.stdin.read()
-    return prompt
+        return _decoded(sys.stdin.buffer.read(), "standard input")
+    return _decoded(os.fsencode(prompt), "the question")
+
+
+def _decoded(text: bytes, where: str) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not UTF-8: {error}") from None
 
 
 async def _solve(

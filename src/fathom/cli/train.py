@@ -40,7 +40,7 @@ FIGURES = {
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="What to train on: queens-8, sudoku-6, coloring-8, digits …")],
+    task: Annotated[str, typer.Argument(help="What to train on: queens-8, sudoku-6, arc:PATH, mnist:PATH …")],
     preset: Annotated[str, typer.Option(help="The model: looped, hrm, trm or gram.")] = "gram",
     size: Annotated[str, typer.Option(help="micro, tiny, small or paper.")] = "tiny",
     minutes: Annotated[
@@ -73,7 +73,7 @@ def train(
 
     A run may be killed at any moment and loses less than a minute: the same command with --resume goes on with it, and
     on a CPU ends with the same bits. With more --steps it is lengthened, ended or not. Under torchrun the batch is
-    divided among the processes.
+    divided among the processes, whose number may change when the run is resumed.
 
     [bold]Examples[/bold]
 
@@ -83,6 +83,8 @@ def train(
 
     fathom train sudoku-6 --preset trm --steps 1500 --set mode=on-policy --set learning_rate=0.002
 
+    fathom train sudoku-extreme:sudoku-extreme/ --preset trm --size paper --steps 50000
+
     torchrun --nproc-per-node=2 --no-python fathom train sudoku-9 --size paper --steps 50000
     """
     from fathom.recursive import training_run
@@ -90,7 +92,11 @@ def train(
     chosen = dict(_setting(text) for text in changes or ()) | {"seed": seed} | _given(steps=steps)
     if minutes is not None and "steps" in chosen:
         raise UsageError("say how long to train in minutes or in steps, not in both")
-    folder, place, first = out or Path(f"{task}-{preset}-{size}"), _device(device), os.environ.get("RANK", "0") == "0"
+    folder, place, first = (
+        out or Path(f"{_short(task)}-{preset}-{size}"),
+        _device(device),
+        os.environ.get("RANK", "0") == "0",
+    )
     draw = _picture(curves, folder)
     opened, model, training = _settings(task, preset, size, chosen)
     found = _settings_of_run(folder, resume)
@@ -118,13 +124,22 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _settings(name: str, preset: str, size: str, chosen: Mapping[str, Any]) -> tuple[Task, ModelConfig, TrainConfig]:
     """The task, and what the options say of model and training."""
-    from fathom.recursive.config import settings
-    from fathom.recursive.tasks import open_task
+    from fathom.recursive.tasks import open_task, settings_for
 
     if preset == "ptrm":
-        raise UsageError("a ptrm is a trained trm with noise at inference: train --preset trm, then open it with noise")
+        raise UsageError(
+            "a ptrm is a trained trm with noise at inference: train --preset trm, then open its checkpoint with noise, "
+            "as in recursive:PATH(noise=0.6)"
+        )
     task = open_task(name)
-    return task, *settings(preset, size, **{**task.defaults, **chosen})
+    task.inputs("validation")  # a file that is none is known before anything is spent
+    return task, *settings_for(task, preset, size, **chosen)
+
+
+def _short(task: str) -> str:
+    """What a run on that task is called: of ``arc:some/where/easy.json`` it is ``arc-easy``."""
+    kind, _, path = task.partition(":")
+    return f"{kind}-{Path(path).stem}" if path else kind
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -141,6 +156,8 @@ def _setting(text: str) -> tuple[str, Any]:
 def _device(name: str) -> str:
     import torch
 
+    from fathom.recursive.distributed import cuda_device
+
     if name not in ("auto", "cpu", "cuda"):
         raise UsageError(one_of("device", name, ("auto", "cpu", "cuda")))
     cuda = torch.cuda.is_available()
@@ -150,7 +167,9 @@ def _device(name: str) -> str:
         # Threads beyond the cores that are free make small models slower, and their number changes the last bits.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         return "cpu"
-    return "cuda"
+    place = cuda_device(os.environ, torch.cuda.device_count())
+    torch.cuda.set_device(place)
+    return place
 
 
 def _settings_of_run(folder: Path, resume: bool) -> Mapping[str, Any] | None:
