@@ -30,5 +30,6 @@ def question(problem: dict[str, str]) -> str:
 async def passes(problem: dict[str, str], answer: str) -> bool:
     """Whether the hidden tests accept an answer."""
     hidden = f"{problem['test']}\n\ncheck({problem['entry_point']})"
-    verdict = await run_cases(program(problem["prompt"], answer), [hidden], SandboxLimits(seconds=10))
+    source, asked = program(problem["prompt"], answer), problem["entry_point"]
+    verdict = await run_cases(source, [hidden], SandboxLimits(seconds=10), asked)
     return verdict.passed is True

@@ -2,8 +2,9 @@
 
     python benchmarks/lab_store.py
 
-The reach is 5,000 a second, each durable within about a second, and 1 s. A trajectory has 600 characters of text. The
-rival is a file of JSON lines that is synced as often, read as a whole when it is opened to know what is done.
+The reach is 5,000 a second, each durable within about a second, and 1 s. A trajectory has 600 characters of text and
+120 log-probabilities. The rival, which keeps these as the digits that they have, is a file of JSON lines that is synced
+as often, read as a whole when it is opened to know what is done.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-from fathom.lab.records import Asked, Terms, Written
+from fathom.lab.records import Asked, Course, Terms, Written
 from fathom.lab.store import FILE, PATIENCE, Store
 
 TEXT = "Let us think step by step about what is asked here. " * 12
 WIDTH = 64
+_DRAW = random.Random(0)
+LOGPROBS = tuple(-round(_DRAW.expovariate(4), 4) for _ in range(217))
 
 
 def trajectory(number: int) -> Written:
@@ -30,13 +34,18 @@ def trajectory(number: int) -> Written:
     )
 
 
+def course(number: int) -> Course:
+    question, sample = divmod(number, WIDTH)
+    return Course(question, -1, sample, LOGPROBS[number % 97 : number % 97 + 120])
+
+
 def store_takes_in(directory: Path, count: int) -> float:
     asked = [Asked(q, str(q), f"question {q}?", "42") for q in range(count // WIDTH + 1)]
     with Store(directory, write=True) as store:
         sweep = store.begin("s", Terms("m", "", "e", "", "", "d", 0), asked).id
         began = time.perf_counter()
         for number in range(count):
-            store.add(sweep, [trajectory(number)])
+            store.add(sweep, [trajectory(number), course(number)])
         store.flush()
         return time.perf_counter() - began
 
@@ -45,7 +54,7 @@ def lines_take_in(path: Path, count: int) -> float:
     began = synced = time.perf_counter()
     with path.open("w") as file:
         for number in range(count):
-            print(json.dumps(asdict(trajectory(number))), file=file)
+            print(json.dumps(asdict(trajectory(number)) | {"logprobs": course(number).logprobs}), file=file)
             if time.perf_counter() - synced > PATIENCE:
                 file.flush()
                 os.fsync(file.fileno())
