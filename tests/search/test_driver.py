@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from exact_time import exactly_timed
 from upstreams import Upstream
 
 import fathom
@@ -21,9 +22,10 @@ from fathom.models import open_model
 Make = Callable[..., LanguageModel]
 
 
-LATENCY = Latency(first=0.04, token=0.016)  # a busy machine wakes late by more than a few milliseconds
+LATENCY = Latency(first=0.04, token=0.016)
 
 
+@exactly_timed
 async def test_a_deadline_costs_quality_never_the_answer(scripted: Make, fresh: int) -> None:
     model = scripted({str(fresh): 1}, latency=LATENCY, room=4)
     result = await fathom.asolve(model, "?", strategy="vote(width=64, stop=never)", within=0.8)
@@ -33,6 +35,7 @@ async def test_a_deadline_costs_quality_never_the_answer(scripted: Make, fresh: 
     assert model.engine.running == 0
 
 
+@exactly_timed
 async def test_what_is_unfinished_at_the_deadline_is_concluded(scripted: Make) -> None:
     model = scripted({"7": 1}, latency=LATENCY, room=4)
     result = await fathom.asolve(model, "?", within=0.3)
@@ -41,14 +44,15 @@ async def test_what_is_unfinished_at_the_deadline_is_concluded(scripted: Make) -
     assert "\\boxed{7" in result.text
 
 
+@exactly_timed
 async def test_a_budget_too_short_for_anything_says_so_and_has_its_receipt(scripted: Make) -> None:
     model = scripted({"7": 1}, latency=Latency(first=5.0))
     began = time.monotonic()
     with pytest.raises(NoAnswer, match="deadline") as caught:
         await fathom.asolve(model, "?", within=0.1)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began <= 0.1
     assert caught.value.receipt is not None
-    assert caught.value.receipt.spent.seconds < 2
+    assert caught.value.receipt.spent.seconds <= 0.1
     assert model.engine.running == 0
 
 
@@ -105,6 +109,7 @@ async def test_a_width_over_the_models_is_refused_by_name(scripted: Make) -> Non
         assert caught.value.limit == "width"
 
 
+@exactly_timed
 async def test_cancelling_the_task_cancels_everything_and_keeps_the_account(scripted: Make, slow: Latency) -> None:
     model = scripted({"1": 1}, latency=slow, room=8)
     run = Run(model, Problem.of("?"), fathom.Vote(width=8), Budget())
@@ -120,6 +125,7 @@ async def test_cancelling_the_task_cancels_everything_and_keeps_the_account(scri
     assert len(asyncio.all_tasks()) == 1
 
 
+@exactly_timed
 async def test_stopping_gives_the_best_so_far(scripted: Make, slow: Latency) -> None:
     model = scripted({"1": 1}, latency=slow, room=2)
     run = Run(model, Problem.of("?"), fathom.Vote(width=50, stop="never"), Budget())
@@ -212,6 +218,7 @@ async def test_a_shared_meter_holds_many_runs_to_one_purse(scripted: Make) -> No
     assert all(isinstance(r, fathom.Result | NoAnswer) for r in results)
 
 
+@exactly_timed
 async def test_updates_firm_up_and_end_with_the_result(scripted: Make, slow: Latency) -> None:
     model = scripted({"1": 1}, latency=slow, room=2)
     updates = [u async for u in fathom.stream(model, "?", strategy="vote(width=6, stop=never)")]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from exact_time import exactly_timed
 
 from fathom import Budget, Problem, Run, StopReason
 from fathom.errors import SpecError, UpstreamError
@@ -72,6 +73,7 @@ async def test_a_limit_on_samples_is_shared_by_the_rungs(scripted: Make, width: 
     assert drawn == shares
 
 
+@exactly_timed
 async def test_what_a_left_rung_still_grows_is_cut(scripted: Make) -> None:
     slow = scripted(
         lambda prompt, rng: "\\boxed{1}" if rng.random() < 0.9 else "hm " * 4000, latency=Latency(token=0.002), room=8
@@ -89,6 +91,7 @@ async def test_a_failing_rung_is_left_for_the_next(scripted: Make) -> None:
     assert result.answer == "2"
 
 
+@exactly_timed
 async def test_at_the_deadline_the_best_rung_so_far_answers(scripted: Make) -> None:
     unsure = scripted({"1": 1, "2": 1})
     never = scripted({"3": 1}, latency=Latency(first=60))

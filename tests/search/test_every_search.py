@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import pytest
+from exact_time import exactly_timed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import Scorer, World
 
 import fathom
 from fathom import Budget, Problem, Result, Run
+from fathom.answers import expressions
 from fathom.api import strategy_of
 from fathom.errors import EngineError, UpstreamError
 from fathom.judges.base import Candidate, Verdict
@@ -91,8 +93,8 @@ def test_a_perfect_judge_finds_the_best_answer_that_was_drawn(spec: str, seed: i
 @every
 def test_a_constant_judge_does_no_worse_than_chance(spec: str) -> None:
     """Three leaves in four are right, and every search must find its answer among them as often."""
-    right, runs, offset = 0, 160, random.SystemRandom().randrange(10**6)
-    for seed in range(offset, offset + runs):
+    right, runs = 0, 160
+    for seed in range(runs):
         world = World(lambda text: 0.5, depth=3, seed=seed, letters="xy", odds=(3, 1))
         right += (world.run(begun(spec, seed)).standing.answer or "").endswith("x")
     assert right >= 0.75 * runs - 4 * (runs * 0.75 * 0.25) ** 0.5
@@ -205,6 +207,7 @@ async def test_the_same_seed_gives_the_same_tree(scripted: Make, spec: str) -> N
 
 @every
 @pytest.mark.parametrize("told", [0, 1, 3])
+@exactly_timed
 async def test_cancelled_anywhere_it_leaves_nothing_behind(scripted: Make, spec: str, told: int) -> None:
     slow = Latency(first=0.003, token=0.002)
     run, models = run_of(lambda: scripted(wandering, room=3, latency=slow), spec, Budget(tokens=10_000))
@@ -235,7 +238,10 @@ class Worth:
         return [Verdict(self.scores[candidate.answer or ""]) for candidate in candidates]
 
 
-async def test_a_weighted_vote_sums_scores_by_what_answers_mean(scripted: Make) -> None:
+async def test_a_weighted_vote_sums_scores_by_what_answers_mean(
+    scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expressions, "SECONDS", 60.0)  # that reading one may take on a busy machine
     strategy = BestOfN(width=40, judge=Worth(), weighted=True)
     result = await fathom.asolve(scripted(dict.fromkeys(Worth.scores, 1.0)), "?", strategy=strategy)
     sums = {False: 0.0, True: 0.0}

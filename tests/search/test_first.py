@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from exact_time import exactly_timed
 from hypothesis import given
 from hypothesis import strategies as st
 from rehearsal import play, said
@@ -43,6 +44,7 @@ def test_what_was_cut_never_outvotes_what_finished() -> None:
     assert core.standing.answer == "whole"
 
 
+@exactly_timed
 async def test_nobody_waits_for_the_longest(scripted: Make, fresh: int) -> None:
     def script(prompt: Prompt, rng: random.Random) -> str:
         brief = rng.random() < 0.5

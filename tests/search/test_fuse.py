@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from exact_time import exactly_timed
 from hypothesis import given
 from hypothesis import strategies as st
 from rehearsal import play, said
@@ -95,6 +96,7 @@ async def test_what_the_attempts_have_right_is_combined(scripted: Make, fresh: i
     assert model.engine.running == 0
 
 
+@exactly_timed
 async def test_limits_hold(scripted: Make, slow: Latency) -> None:
     weights = {str(n): 1.0 for n in range(50)}
     result = await fathom.asolve(scripted(weights, latency=slow, room=4), "?", strategy="fuse(rounds=50)", within=0.5)

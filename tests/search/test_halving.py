@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from exact_time import exactly_timed
 from hypothesis import given
 from hypothesis import strategies as st
 from rehearsal import Scores, play, said
@@ -119,6 +120,7 @@ def test_a_verifier_ends_it_only_on_an_answer_and_a_vote_sums_scores() -> None:
     assert voting.standing.answer == "x"
 
 
+@exactly_timed
 async def test_a_confident_line_of_thought_survives(scripted: Make) -> None:
     def script(prompt: Prompt, rng: random.Random) -> str:
         if prompt.prefix_text.endswith("\\boxed{"):

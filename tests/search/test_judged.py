@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import pytest
+from exact_time import exactly_timed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import Scorer, World
@@ -72,6 +73,7 @@ class Sleeper:
         raise AssertionError("nobody waits so long")
 
 
+@exactly_timed
 async def test_a_judge_that_does_not_come_to_an_end_costs_its_verdicts_only(scripted: Make, fresh: int) -> None:
     model = scripted({str(fresh): 3, "7": 1}, latency=Latency(first=0.01, token=0.001), room=16)
     result = await fathom.asolve(model, "?", strategy=BestOfN(width=12, judge=Sleeper()), within=0.8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import fathom
@@ -40,7 +42,9 @@ def test_every_search_has_its_turn() -> None:
 @pytest.mark.parametrize("spec", SPECS)
 async def test_it_answers_within_its_budget_and_accounts_for_all(embedded: LanguageModel, spec: str) -> None:
     budget = Budget(depth=DEPTH, tokens=400)
-    result = await fathom.asolve(embedded, "What is 2 + 3?", strategy=spec, budget=budget, seed=1)
+    sampling = replace(embedded.sampling, temperature=0.2)  # which rounding errors, that differ by load, hardly move
+    model = embedded.using(sampling=sampling)
+    result = await fathom.asolve(model, "What is 2 + 3?", strategy=spec, budget=budget, seed=1)
     receipt = result.receipt
     assert result.answer
     assert receipt.stopped in (StopReason.EXHAUSTED, StopReason.DECIDED, StopReason.CONVERGED, StopReason.VERIFIED)

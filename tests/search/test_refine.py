@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from exact_time import exactly_timed
 from hypothesis import given
 from hypothesis import strategies as st
 from rehearsal import Scores, play, said
@@ -95,6 +96,7 @@ async def test_the_finding_reaches_the_model_and_the_verified_answer_ends_the_ru
     assert model.engine.running == 0
 
 
+@exactly_timed
 async def test_limits_hold_and_the_best_so_far_is_the_answer(scripted: Make) -> None:
     def wavering(prompt: Prompt, rng: random.Random) -> str:
         return "well " * 20 + f"\\boxed{{{rng.randrange(10**6)}}}"

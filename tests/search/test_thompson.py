@@ -42,7 +42,7 @@ def assert_alike(mine: Counter[int], theirs: Counter[int]) -> None:
 @pytest.mark.parametrize("usual", [0.02, 0.4, 0.9, 1.0])
 @pytest.mark.parametrize("many", [2, 9, 40])
 def test_arms_are_chosen_as_often_as_by_drawing_them_all(family: Family, usual: float, many: int) -> None:
-    rng = random.Random(random.SystemRandom().random())
+    rng = random.Random(f"{usual} {many}")
     posteriors = [of_scores(family, rng, usual) for _ in range(many)]
     arms = Arms(rng, family)
     for name, posterior in enumerate(posteriors):
@@ -54,7 +54,7 @@ def test_arms_are_chosen_as_often_as_by_drawing_them_all(family: Family, usual: 
 @both
 def test_what_is_learned_between_choices_counts_at_once(family: Family) -> None:
     """The law is the same where every arm's posterior is told anew, or changes and changes back, before each choice."""
-    rng = random.Random(random.SystemRandom().random())
+    rng = random.Random(1)
     posteriors = [of_scores(family, rng, 0.5) for _ in range(12)]
     arms = Arms(rng, family)
     mine: Counter[int] = Counter()
@@ -69,7 +69,7 @@ def test_what_is_learned_between_choices_counts_at_once(family: Family) -> None:
 @both
 def test_a_bar_that_was_set_when_arms_were_better_is_no_bar_to_the_law(family: Family) -> None:
     """All are drawn under it, again and again, until it is set anew."""
-    rng = random.Random(random.SystemRandom().random())
+    rng = random.Random(2)
     posteriors = [of_scores(family, rng, 0.2) for _ in range(10)]
     mine: Counter[int] = Counter()
     for _ in range(CHOICES // 8):
@@ -110,7 +110,7 @@ def test_any_posteriors_give_a_choice_and_the_same_seed_the_same_ones_also_when_
 
 def test_the_mean_under_unknown_variance_is_drawn_as_by_its_two_steps() -> None:
     """Student's t is the normal mean with an inverse-gamma variance, both of the same posterior."""
-    rng = random.Random(random.SystemRandom().random())
+    rng = random.Random(3)
     scores = [rng.random() for _ in range(rng.randrange(1, 9))]
     n, total, squares = len(scores), sum(scores), sum(score * score for score in scores)
     kappa, mean = 1 + n, total / n

@@ -8,21 +8,20 @@ from typing import Any
 
 import openai
 import pytest
-from house import House, Open
-from upstreams import Upstream
+from house import Clock, Held, House, Open
 
 from fathom.serve.config import Config, ModelEntry
 from fathom.serve.server import Server
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream(delay=0.005) as server:
+def upstream() -> Iterator[Held]:
+    with Held(delay=0.005) as server:
         yield server
 
 
 @pytest.fixture
-async def open_house(upstream: Upstream) -> AsyncIterator[Open]:
+async def open_house(upstream: Held) -> AsyncIterator[Open]:
     """Opens gateways: ``await open_house(limits=Limits(width=8))``."""
     async with AsyncExitStack() as stack:
 
@@ -34,6 +33,14 @@ async def open_house(upstream: Upstream) -> AsyncIterator[Open]:
             return House(server, client)
 
         yield open_
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The breakers' clock."""
+    clock = Clock()
+    monkeypatch.setattr("fathom.serve.breaker.time", clock)
+    return clock
 
 
 @pytest.fixture

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import openai
+from aiohttp import web
+from upstreams import Upstream
 
 from fathom.serve.server import Server
 
-__all__ = ["ASKED", "House", "Open"]
+__all__ = ["ASKED", "Clock", "Held", "House", "Open", "until"]
 
 ASKED = [{"role": "user", "content": "What is 17 times 23?"}]
 
@@ -34,3 +38,34 @@ class House:
 
 
 Open = Callable[..., Awaitable[House]]
+
+
+class Held(Upstream):
+    """An upstream that has one more fault, ``held``: such requests wait until the test sets ``freed``."""
+
+    freed = False
+
+    async def _go_wrong(self, fault: str, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if fault != "held":
+            return await super()._go_wrong(fault, request, body)
+        while not self.freed:  # noqa: ASYNC110 (it is set in another thread)
+            await asyncio.sleep(0.005)
+        if body.get("stream") and self.streams:
+            return await self._stream(request, body)
+        return web.json_response(text=self._whole(body))
+
+
+class Clock:
+    """The time as a module is told it: it stands still until a test puts ``now`` forward."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for something to come about, however long this machine takes; pytest's own limit ends it."""
+    while not holds():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)

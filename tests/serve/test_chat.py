@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from house import ASKED, House, Open
+from house import ASKED, House, Open, until
 from upstreams import Upstream, scripted
 
 from fathom.serve.config import EffortEntry, Limits, ModelEntry
@@ -114,8 +114,8 @@ async def test_headers_say_what_the_body_does_not(house: House) -> None:
 
 
 async def test_a_deadline_is_kept_by_a_plain_completion(house: House, upstream: Upstream) -> None:
-    upstream.step = 0.1
-    reply = await house.ask(fathom={"strategy": "direct", "within": "0.25s"})
+    upstream.step = 1.5
+    reply = await house.ask(fathom={"strategy": "direct", "within": "2s"})
     assert reply.choices[0].finish_reason == "length"
     assert "The answer is 0.".startswith(reply.choices[0].message.content)
     assert reply.fathom["stopped"] == "deadline"
@@ -213,10 +213,6 @@ async def test_the_synchronous_client_works_too(house: House) -> None:
 async def test_the_client_s_timeout_ends_the_upstream_s_work(house: House, upstream: Upstream) -> None:
     upstream.delay = 30
     with pytest.raises(openai.APITimeoutError):
-        await house.client.with_options(timeout=0.2).chat.completions.create(model="m", messages=ASKED)  # type: ignore[arg-type]
-    for _ in range(100):
-        if not upstream.running:
-            break
-        await asyncio.sleep(0.01)
-    assert upstream.running == 0
+        await house.client.with_options(timeout=2.0).chat.completions.create(model="m", messages=ASKED)  # type: ignore[arg-type]
+    await until(lambda: not upstream.running)
     assert upstream.disconnected == 1

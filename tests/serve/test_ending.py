@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import openai
 import pytest
-from house import ASKED, House, Open
+from house import ASKED, House, Open, until
 from upstreams import Upstream
 
 from fathom.serve import listening
@@ -32,21 +32,21 @@ async def test_without_a_deadline_too(open_house: Open, upstream: Upstream, path
     if "fathom" in path:
         del body["stream"]
     async with aiohttp.ClientSession() as session, session.post(house.url + path, json=body) as reply:
-        text = await asyncio.wait_for(reply.text(), 30)
+        text = await asyncio.wait_for(reply.text(), 120)
     assert '"fathom"' in text or '"error"' in text
     assert await nothing_left(house, upstream)
 
 
 async def test_whoever_waits_for_a_turn_is_told_in_time(open_house: Open, upstream: Upstream) -> None:
     upstream.fault = lambda number: "hang"
-    house = await open_house(limits=Limits(seconds=1.0, concurrent=1))
-    ends = await asyncio.wait_for(asyncio.gather(*(house.ask() for _ in range(3)), return_exceptions=True), 30)
+    house = await open_house(limits=Limits(seconds=3.0, concurrent=1))
+    ends = await asyncio.wait_for(asyncio.gather(*(house.ask() for _ in range(3)), return_exceptions=True), 120)
     assert sorted(end.status_code for end in ends if isinstance(end, openai.APIStatusError)) == [503, 503, 504]
 
 
 async def nothing_left(house: House, upstream: Upstream) -> bool:
-    """Whether within some seconds nothing runs, here or behind."""
-    for _ in range(1000):
+    """Whether within a minute or so nothing runs, here or behind."""
+    for _ in range(6000):
         if not house.server.gateway.gate.running and not upstream.running:
             return True
         await asyncio.sleep(0.01)
@@ -67,7 +67,7 @@ async def test_a_client_that_stops_reading_holds_nothing_for_long(
 ) -> None:
     monkeypatch.setattr(listening, "GRACE", 0.5)
     upstream.tokens = lambda body, choice: ["x" * 100_000] * 400
-    house = await open_house(limits=Limits(seconds=1.5, concurrent=1, depth=1000))
+    house = await open_house(limits=Limits(seconds=2.5, concurrent=1, depth=1000))
     fathom = {"strategy": strategy, "width": 1, "depth": 900}
     body = {"model": "m", "messages": ASKED, "stream": True, "fathom": fathom}
     asked = msgspec.json.encode(body)
@@ -79,8 +79,7 @@ async def test_a_client_that_stops_reading_holds_nothing_for_long(
         await loop.sock_connect(client, (address.hostname, address.port))
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         await loop.sock_sendall(client, f"{head}Content-Length: {len(asked)}\r\n\r\n".encode() + asked)
-        while not house.server.gateway.gate.running:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: upstream.bodies)
         assert await nothing_left(house, upstream)
     upstream.tokens = lambda body, choice: ["fine"]
     assert (await house.ask()).choices[0].message.content == "fine"

@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import openai
 import pytest
-from house import House, Open
+from house import Held, House, Open, until
 from hypothesis import given
 from hypothesis import strategies as st
-from upstreams import Upstream
 
 from fathom.budget import Budget, Meter
 from fathom.serve.config import KeyEntry, Limits
@@ -70,12 +70,13 @@ async def test_tokens_per_minute_count_everything_that_was_spent(open_house: Ope
     assert await House(house.server, other).ask()
 
 
-async def test_beyond_the_queue_there_is_a_503_that_says_when_to_come_again(
-    open_house: Open, upstream: Upstream
-) -> None:
-    upstream.delay = 0.2
+async def test_beyond_the_queue_there_is_a_503_that_says_when_to_come_again(open_house: Open, upstream: Held) -> None:
+    upstream.fault = lambda number: "held"
     house = await open_house(limits=Limits(concurrent=2, queue=2))
-    replies = await asyncio.gather(*(house.ask() for _ in range(8)), return_exceptions=True)
+    asked = [asyncio.create_task(house.ask()) for _ in range(8)]
+    await until(lambda: sum(task.done() for task in asked) >= 4 and upstream.running >= 2)
+    upstream.freed = True
+    replies = await asyncio.gather(*asked, return_exceptions=True)
     refused = [reply for reply in replies if isinstance(reply, openai.InternalServerError)]
     assert len(replies) - len(refused) == 4
     assert {error.status_code for error in refused} == {503}
@@ -177,35 +178,37 @@ async def test_a_web_page_cannot_get_in_under_a_name_of_its_own(open_house: Open
             await house.client.get("/models", cast_to=object, options={"headers": {"Host": host}})
 
 
-async def test_one_key_that_floods_does_not_hold_up_another(open_house: Open, upstream: Upstream) -> None:
-    upstream.delay = 0.05
+async def test_one_key_that_floods_does_not_hold_up_another(open_house: Open, upstream: Held) -> None:
+    upstream.fault = lambda number: "held"
     keys = [entry("flood", "f"), entry("single", "s")]
     house = await open_house(keys=keys, key="f", limits=Limits(concurrent=2))
     other = House(house.server, house.client.with_options(api_key="s"))
-    ended: list[str] = []
+    gate = house.server.gateway.gate
 
-    async def ask(who: House, name: str) -> None:
-        await who.ask()
-        ended.append(name)
+    def asked(who: House, name: str, times: int) -> list[asyncio.Task[Any]]:
+        return [asyncio.create_task(who.ask(messages=[{"role": "user", "content": name}])) for _ in range(times)]
 
-    flood = [asyncio.create_task(ask(house, "flood")) for _ in range(40)]
-    while house.server.gateway.gate.waiting < 38:  # noqa: ASYNC110 (until all have arrived)
-        await asyncio.sleep(0.005)
-    before = len(ended)
-    for _ in range(3):
-        await ask(other, "single")
-    after = ended[before:]
-    assert after.count("single") == 3
-    assert after.count("flood") <= 3 * 3  # two permits: in each turn of its own at most what runs beside it
-    await asyncio.gather(*flood)
+    flood = asked(house, "flood", 40)
+    await until(lambda: gate.waiting == 38 and upstream.running == 2)
+    single = asked(other, "single", 3)
+    await until(lambda: gate.waiting == 41)
+    upstream.freed = True
+    await asyncio.gather(*flood, *single)
+    let_in = [body["messages"][0]["content"] for body in upstream.bodies][2:]
+    last = max(at for at, name in enumerate(let_in) if name == "single")
+    assert let_in.count("single") == 3
+    assert let_in[:last].count("flood") <= 3 * 3  # two permits: in each turn of its own at most what runs beside it
 
 
-async def test_what_plans_for_itself_thinks_narrower_while_others_wait(open_house: Open, upstream: Upstream) -> None:
+async def test_what_plans_for_itself_thinks_narrower_while_others_wait(open_house: Open, upstream: Held) -> None:
     house = await open_house(limits=Limits(concurrent=2))
     alone = await house.ask(fathom={"strategy": "auto"})
     assert "width" not in alone.fathom["limits"]
-    upstream.delay = 0.05
-    replies = await asyncio.gather(*(house.ask(fathom={"strategy": "auto"}) for _ in range(12)))
+    upstream.fault = lambda number: "held"
+    crowd = [asyncio.create_task(house.ask(fathom={"strategy": "auto"})) for _ in range(12)]
+    await until(lambda: house.server.gateway.gate.waiting == 10)
+    upstream.freed = True
+    replies = await asyncio.gather(*crowd)
     told = sorted(reply.fathom["limits"].get("width", 16) for reply in replies)
     assert told[0] < 8
     asked = await asyncio.gather(*(house.ask(fathom={"strategy": "auto", "width": 12}) for _ in range(6)))

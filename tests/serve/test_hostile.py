@@ -16,7 +16,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis.checks import not_a_server_error
 from upstreams import Upstream
 
 from fathom.serve.openapi import document
@@ -59,6 +58,11 @@ def post(
     return asyncio.run(send())
 
 
+def fine(status: int, reply: bytes) -> bool:
+    """Whether it is no 5xx, but those that say what a deadline leads to that nobody could keep."""
+    return status < 500 or any(b'"code":"%b"' % code in reply for code in (b"no_answer", b"overloaded"))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -74,7 +78,7 @@ bounded = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_any_json_in_any_field(url: str, fields: dict[str, Any]) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
     status, reply = post(url, msgspec.json.encode(body))
-    assert status < 500, reply
+    assert fine(status, reply), reply
 
 
 @bounded
@@ -90,7 +94,7 @@ def test_any_bytes(url: str, body: bytes) -> None:
 def test_any_spec(url: str, field: str, spec: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "fathom": {field: spec, "width": 1}}
     status, reply = post(url, msgspec.json.encode(body))
-    assert status < 500, reply
+    assert fine(status, reply), reply
 
 
 @bounded
@@ -101,8 +105,8 @@ def test_any_schema_and_tool(url: str, schema: dict[str, Any], more: Any) -> Non
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": more}]
     for fields in ({"tools": [tool], "fathom": {"strategy": "vote", "width": 2}}, {"response_format": format}):
         body = {"model": "m", "messages": turns[:1], **fields}
-        assert post(url, msgspec.json.encode(body))[0] < 500
-    assert post(url, msgspec.json.encode({"model": "m", "messages": turns}))[0] < 500
+        assert fine(*post(url, msgspec.json.encode(body)))
+    assert fine(*post(url, msgspec.json.encode({"model": "m", "messages": turns})))
 
 
 NUMBERS = ("n", "seed", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_logprobs")
@@ -120,7 +124,7 @@ def test_numbers_of_any_length(url: str, field: str, sign: str, digits: int, res
     number = f"{sign}{'9' * digits}{rest}"
     body = f'{{"model": "m", "messages": [{{"role": "user", "content": "hi"}}], {field % number}}}'
     status, reply = post(url, body.encode())
-    assert status < 500 or b'"no_answer"' in reply, reply  # within no time at all there is none
+    assert fine(status, reply), reply
 
 
 @bounded
@@ -133,10 +137,10 @@ def test_amounts_of_any_length_as_text(url: str, name: str, form: str, digits: i
     amount = form.format("9" * digits)
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     status, reply = post(url, msgspec.json.encode(body), said={f"X-Fathom-{name}": amount})
-    assert status < 500, reply
+    assert fine(status, reply), reply
     if name in ("within", "memory"):
         status, reply = post(url, msgspec.json.encode({**body, "fathom": {name: amount}}))
-        assert status < 500, reply
+        assert fine(status, reply), reply
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
@@ -170,7 +174,8 @@ def test_what_the_openapi_document_allows_is_answered(url: str) -> None:
     @bounded
     @given(case=schema["/v1/chat/completions"]["POST"].as_strategy())
     def send(case: schemathesis.Case) -> None:
-        case.call_and_validate(base_url=url, checks=[not_a_server_error])
+        reply = case.call(base_url=url)
+        assert fine(reply.status_code, reply.content), reply.content
 
     send()
 
@@ -183,10 +188,11 @@ def test_sigterm_lets_what_runs_come_to_its_end() -> None:
             body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
             async with aiohttp.ClientSession() as session:
                 asked = asyncio.create_task(session.post(url + "/v1/chat/completions", json=body))
-                await asyncio.sleep(0.5)
+                while not upstream.running:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
                 process.send_signal(signal.SIGTERM)
                 reply = await asked
                 await reply.read()
-                return reply.status, await asyncio.to_thread(process.wait, 20)
+                return reply.status, await asyncio.to_thread(process.wait, 120)
 
         assert asyncio.run(scenario()) == (200, 0)

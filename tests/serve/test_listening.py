@@ -24,12 +24,14 @@ def test_a_burst_of_connections_is_let_in_within_a_few_turns_of_the_loop(upstrea
         async with Server(config) as server:
             where = server.url.removeprefix("http://").split(":")
             connections = [socket.create_connection((where[0], int(where[1]))) for _ in range(many)]
+            time.sleep(0.1)  # noqa: ASYNC251 (until the kernel has them all)
             turns = 0
             listener = server._runner.server
             assert listener is not None
             while len(listener.connections) < many:
+                before = len(listener.connections)
                 await asyncio.sleep(0)
-                turns += 1
+                turns += len(listener.connections) > before  # in others there was nobody at the door
             for connection in connections:
                 connection.close()
             return turns
@@ -42,7 +44,7 @@ async def test_a_clock_starts_when_the_bytes_came_and_not_when_they_are_read(
     open_house: Open, upstream: Upstream
 ) -> None:
     house = await open_house()
-    body = json.dumps({"model": "m", "messages": ASKED, "fathom": {"strategy": "vote", "within": 5}}).encode()
+    body = json.dumps({"model": "m", "messages": ASKED, "fathom": {"strategy": "vote", "within": 60}}).encode()
     host, port = house.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"

@@ -31,7 +31,7 @@ def tool(name: str) -> str:
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script beside the client that it imports."""
     folder = tmp_path_factory.mktemp("node")
-    install = [tool("npm"), "install", "--no-audit", "--no-fund", "--prefix", str(folder), CLIENT]
+    install = [tool("npm"), "install", "--no-audit", "--no-fund", "--fetch-retries=5", "--prefix", str(folder), CLIENT]
     subprocess.run(install, check=True, capture_output=True, timeout=240)
     return Path(shutil.copy(SCRIPT, folder))
 

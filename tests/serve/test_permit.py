@@ -59,7 +59,7 @@ async def test_specs_lead_nowhere_outside(house: House, upstream: Upstream, spec
 async def test_no_file_that_a_client_names_is_opened(house: House, tmp_path: Path) -> None:
     """Nobody ever writes into the pipe: opening it would wait for ever."""
     os.mkfifo(tmp_path / "pipe")
-    error = await asyncio.wait_for(refused(house, strategy=f'auto(profile="{tmp_path}/pipe")'), 20)
+    error = await asyncio.wait_for(refused(house, strategy=f'auto(profile="{tmp_path}/pipe")'), 120)
     absent = await refused(house, strategy=f'auto(profile="{tmp_path}/absent")')
     assert error.message == absent.message
 
@@ -145,7 +145,7 @@ async def test_endless_searches_hold_no_thread_that_others_need(house: House, up
     await asyncio.sleep(0.1)
     names = {thread.name for thread in threading.enumerate() if thread.name.startswith("fathom-regex")}
     assert len(names) <= 2
-    assert await asyncio.wait_for(asyncio.to_thread(lambda: 391), 20) == 391
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: 391), 120) == 391
     searches.cancel()
     await asyncio.wait([searches])
     assert (await house.ask(fathom={"strategy": 'best-of-n(judge=regex(pattern="."))', "width": 2})).choices

@@ -11,11 +11,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from house import ASKED, House, Open
+from house import ASKED, House, Open, until
 from playwright.async_api import Page, async_playwright, expect
 from upstreams import Upstream
 
 from fathom.serve.config import Limits, ModelEntry
+
+expect.set_options(timeout=120_000)
 
 HOSTILE = "<img src=x onerror=document.title='broken'>"
 
@@ -44,9 +46,9 @@ async def page(house: House, upstream: Upstream) -> AsyncIterator[Page]:
 async def opened(house: House) -> AsyncIterator[Page]:
     """The page in a browser, which is to ask nobody else and to find nothing wrong."""
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
+        chromium = await playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"], timeout=120_000)
         page = await chromium.new_page(viewport={"width": 1280, "height": 1100})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         problems: list[str] = []
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -62,10 +64,11 @@ async def opened(house: House) -> AsyncIterator[Page]:
 async def test_a_person_compares_two_runs_by_keyboard(page: Page) -> None:
     await page.keyboard.press("Tab")
     assert await page.evaluate("document.activeElement.id") == "question"
+    await page.press("#within", "End")
     await page.fill("#question", "What is 17 * 23?")
     await page.keyboard.press("Control+Enter")
     first = page.locator("article").nth(0)
-    await expect(first).to_have_attribute("data-done", "yes", timeout=60_000)
+    await expect(first).to_have_attribute("data-done", "yes")
     await expect(first.locator(".answer")).to_have_text("391")
     assert await first.locator(".columns li").count() >= 3
     await expect(first.locator(".columns pre").first).to_contain_text(HOSTILE)
@@ -81,7 +84,7 @@ async def test_a_person_compares_two_runs_by_keyboard(page: Page) -> None:
     await page.select_option("#strategy", "direct")
     await page.click("#ask")
     second = page.locator("article").nth(1)
-    await expect(second).to_have_attribute("data-done", "yes", timeout=60_000)
+    await expect(second).to_have_attribute("data-done", "yes")
     boxes = [await article.bounding_box() for article in (first, second)]
     assert boxes[0] is not None
     assert boxes[1] is not None
@@ -91,13 +94,12 @@ async def test_a_person_compares_two_runs_by_keyboard(page: Page) -> None:
 
 @pytest.mark.slow
 async def test_stopping_cancels_what_the_upstream_does(page: Page, upstream: Upstream) -> None:
-    upstream.step = 10.0
+    upstream.step = 3600.0
     await page.click("#ask")
     await expect(page.locator(".columns li").first).to_be_visible()
     await page.keyboard.press("Escape")
     await expect(page.locator("article")).to_have_attribute("data-done", "failed")
-    await page.wait_for_timeout(500)
-    assert upstream.running == 0
+    await until(lambda: not upstream.running)
 
 
 @pytest.mark.slow
@@ -114,10 +116,11 @@ async def test_boards_of_a_recursive_model_change_step_by_step(open_house: Open)
               })).observe(document.getElementById("runs"), { subtree: true, childList: true, characterData: true });
             }"""
         )
+        await page.press("#within", "End")
         await page.fill("#question", "/".join(["." * column + "Q" + "." * (7 - column), *["." * 8] * 7]))
         await page.click("#ask")
         run = page.locator("article")
-        await expect(run).to_have_attribute("data-done", "yes", timeout=60_000)
+        await expect(run).to_have_attribute("data-done", "yes")
         answer = await run.locator(".answer").inner_text()
         await expect(run.locator("pre.right").filter(has_text=answer)).not_to_have_count(0)
         shown: list[list[str]] = await page.evaluate("window.shown")
@@ -143,14 +146,14 @@ async def test_a_run_whose_connection_ends_says_so(page: Page) -> None:
 
 @pytest.mark.slow
 async def test_no_deadline_can_be_set_that_the_gateway_refuses(open_house: Open) -> None:
-    house = await open_house(limits=Limits(seconds=2.5))
+    house = await open_house(limits=Limits(seconds=9.5))
     async with opened(house) as page:
-        for key, said in (("Home", "100 ms"), ("End", "2.5 s")):
+        for key, said in (("Home", "100 ms"), ("End", "9.5 s")):
             await page.focus("#within")
             await page.keyboard.press(key)
             await expect(page.locator("#within-said")).to_have_text(said)
         await page.click("#ask")
-        await expect(page.locator("article")).to_have_attribute("data-done", "yes", timeout=60_000)
+        await expect(page.locator("article")).to_have_attribute("data-done", "yes")
 
 
 @pytest.mark.slow
@@ -174,7 +177,7 @@ async def test_the_page_allows_no_script_but_its_own(house: House) -> None:
 async def test_a_watched_run_tells_every_text_as_it_grows(house: House, upstream: Upstream) -> None:
     import msgspec
 
-    upstream.tokens, upstream.step, upstream.many = votes, 0.1, 1
+    upstream.tokens, upstream.step, upstream.many = votes, 0.25, 1
     body = {"model": "m", "messages": ASKED, "seed": 1, "fathom": {"strategy": "vote(stop=never)", "width": 3}}
     async with (
         aiohttp.ClientSession() as session,

@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from house import House
+from house import Held, House
 from upstreams import Upstream
 
 
@@ -42,10 +42,14 @@ async def test_an_effort_and_the_turns_of_a_conversation(house: House, upstream:
 
 
 @pytest.mark.parametrize("fathom", [{}, {"strategy": "vote(stop=never)", "width": 3}])
-async def test_a_streamed_response(house: House, upstream: Upstream, fathom: dict[str, object]) -> None:
+async def test_a_streamed_response(house: House, upstream: Held, fathom: dict[str, object]) -> None:
     upstream.step, upstream.many = 0.01, 1
+    upstream.fault = lambda number: "held" if number == 2 else None
     stream = await house.client.responses.create(model="m", input="hi", stream=True, extra_body={"fathom": fathom})
-    events = [event async for event in stream]
+    events = []
+    async for event in stream:
+        upstream.freed = "reasoning" in event.type or upstream.freed  # the last comes once others were told of
+        events.append(event)
     said = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     assert events[0].type == "response.created"
     last = events[-1]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from house import Open
+from house import Open, until
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -28,6 +28,12 @@ def exported() -> Iterator[InMemorySpanExporter]:
     tracing.install(None)
 
 
+async def ended(exported: InMemorySpanExporter) -> tuple[ReadableSpan, ...]:
+    """All spans, once that of the request is there: a client can have its reply before the gateway is through."""
+    await until(lambda: any(span.kind is SpanKind.SERVER for span in exported.get_finished_spans()))
+    return exported.get_finished_spans()
+
+
 def below(parent: ReadableSpan, spans: tuple[ReadableSpan, ...]) -> list[ReadableSpan]:
     assert parent.context is not None
     return [s for s in spans if s.parent is not None and s.parent.span_id == parent.context.span_id]
@@ -41,7 +47,7 @@ async def test_a_request_its_search_its_samples_and_its_judgements(
         fathom={"strategy": "best-of-n(judge=arithmetic)", "width": 3},
         extra_headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"},
     )
-    spans = exported.get_finished_spans()
+    spans = await ended(exported)
     (request,) = [span for span in spans if span.kind is SpanKind.SERVER]
     assert request.name == "chat m"
     assert f"{request.context.trace_id:032x}" == TRACE
@@ -76,7 +82,7 @@ async def test_a_plain_completion_is_a_request_and_a_sample(
     if stream:
         async for _ in reply:
             pass
-    spans = exported.get_finished_spans()
+    spans = await ended(exported)
     (request,) = [span for span in spans if span.kind is SpanKind.SERVER]
     (sample,) = below(request, spans)
     assert sample.attributes is not None
@@ -110,7 +116,7 @@ async def test_what_fails_says_so(open_house: Open, exported: InMemorySpanExport
     house = await open_house()
     with pytest.raises(Exception, match="fault 400"):
         await house.ask()
-    for span in exported.get_finished_spans():
+    for span in await ended(exported):
         assert span.status.status_code is StatusCode.ERROR
         assert span.attributes is not None
         assert span.attributes["error.type"] == "UpstreamError"

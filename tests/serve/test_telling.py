@@ -8,7 +8,7 @@ import logging
 import aiohttp
 import openai
 import pytest
-from house import House, Open
+from house import Clock, House, Open
 from upstreams import Upstream
 
 
@@ -20,7 +20,7 @@ async def fetch(house: House, path: str) -> str:
 
 async def test_metrics_count_requests_and_tokens(house: House) -> None:
     await house.ask()
-    await house.ask(fathom={"strategy": "vote(stop=never)", "width": 3, "within": 5})
+    await house.ask(fathom={"strategy": "vote(stop=never)", "width": 3, "within": 60})
     with pytest.raises(openai.NotFoundError):
         await house.ask(model="none")
     text = await fetch(house, "/metrics")
@@ -48,14 +48,14 @@ async def test_metrics_tell_how_many_trajectories_grow_now(house: House, upstrea
     assert "fathom_requests_running 0.0" in text
 
 
-async def test_metrics_tell_the_breaker_s_state_without_any_request(house: House) -> None:
+async def test_metrics_tell_the_breaker_s_state_without_any_request(house: House, clock: Clock) -> None:
     breaker = house.server.gateway.models["m"].breaker
     shown = 'fathom_breaker_open{{model="m"}} {}.0'
     assert shown.format(0) in await fetch(house, "/metrics")
     for _ in range(breaker.most):
         breaker.failed()
     assert shown.format(1) in await fetch(house, "/metrics")
-    await asyncio.sleep(1.05)
+    clock.now += 1.05
     assert shown.format(0) in await fetch(house, "/metrics")
 
 
@@ -69,9 +69,11 @@ async def test_metrics_count_hedges_and_what_they_won(house: House, upstream: Up
     assert 'fathom_hedges_total{model="m",what="won"} 1.0' in text
 
 
-async def test_an_upstream_that_fails_again_and_again_is_given_a_rest(house: House, upstream: Upstream) -> None:
+async def test_an_upstream_that_fails_again_and_again_is_given_a_rest(
+    house: House, upstream: Upstream, clock: Clock
+) -> None:
     breaker = house.server.gateway.models["m"].breaker
-    breaker.most, breaker.rest = 2, 30.0
+    breaker.most = 2
     upstream.fault = lambda number: "truncated"
     for _ in range(2):
         with pytest.raises(openai.APIError):

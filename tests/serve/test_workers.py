@@ -17,8 +17,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from house import ASKED
-from upstreams import Upstream
+from house import ASKED, Held
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +45,7 @@ def digest(key: str) -> str:
 
 
 @contextmanager
-def served(directory: Path, upstream: Upstream) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(directory: Path, upstream: Held) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command with two workers: its process, and its URL."""
     file = directory / "gateway.toml"
     file.write_text(FILE.format(url=upstream.url, alice=digest("a"), bob=digest("b")))
@@ -57,7 +56,7 @@ def served(directory: Path, upstream: Upstream) -> Iterator[tuple[subprocess.Pop
             yield process, process.stdout.readline().split()[-1] + "/v1"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
 
 def workers(process: subprocess.Popen[str]) -> set[int]:
@@ -90,8 +89,8 @@ def counted(url: str) -> int:
     return sum(int(float(n)) for n in found)
 
 
-def test_how_things_stand_is_told_of_all_workers(tmp_path: Path, upstream: Upstream) -> None:
-    upstream.delay = 4.0
+def test_how_things_stand_is_told_of_all_workers(tmp_path: Path, upstream: Held) -> None:
+    upstream.fault = lambda number: "held"
     with served(tmp_path, upstream) as (_, url):
         asked = [threading.Thread(target=ask, args=(url,)) for _ in range(8)]
         for thread in asked:
@@ -99,6 +98,7 @@ def test_how_things_stand_is_told_of_all_workers(tmp_path: Path, upstream: Upstr
         while "fathom_trajectories_running 8.0" not in metrics(url):
             assert any(thread.is_alive() for thread in asked)
             time.sleep(0.05)
+        upstream.freed = True
         for thread in asked:
             thread.join()
         while "fathom_trajectories_running 0.0" not in (told := metrics(url)):
@@ -107,24 +107,27 @@ def test_how_things_stand_is_told_of_all_workers(tmp_path: Path, upstream: Upstr
 
 
 def test_limits_and_counts_are_of_all_workers_and_one_that_falls_is_started_again(
-    tmp_path: Path, upstream: Upstream
+    tmp_path: Path, upstream: Held
 ) -> None:
     with served(tmp_path, upstream) as (process, url):
         first = workers(process)
         assert len(first) == 2
 
-        let_in = 0
+        let_in, began = 0, time.monotonic()
         for _ in range(40):
             try:
                 ask(url, "b")
                 let_in += 1
             except openai.RateLimitError:
                 pass
-        assert 19 <= let_in <= 30  # 20 at once, and what a slow machine's seconds bring besides
+        # 20 at once, one every 3 seconds, and one that may lie with a worker
+        assert 19 <= let_in <= 21 + (time.monotonic() - began) / 3
+        while counted(url) < let_in:  # a reply is there before it is counted
+            time.sleep(0.05)
         assert counted(url) == let_in
 
         os.kill(min(first), signal.SIGKILL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while len(workers(process) - {min(first)}) < 2:
             assert time.monotonic() < until, "no worker was started in its place"
             time.sleep(0.05)
@@ -132,20 +135,22 @@ def test_limits_and_counts_are_of_all_workers_and_one_that_falls_is_started_agai
         assert ask(url)
 
 
-def test_sigterm_lets_all_workers_end_what_they_do(tmp_path: Path, upstream: Upstream) -> None:
+def test_sigterm_lets_all_workers_end_what_they_do(tmp_path: Path, upstream: Held) -> None:
     with served(tmp_path, upstream) as (process, url):
         ask(url)
-        upstream.delay = 1.0
+        upstream.fault = lambda number: "held"
         answers: list[str | None] = []
         threads = [threading.Thread(target=lambda: answers.append(ask(url))) for _ in range(6)]
         for thread in threads:
             thread.start()
-        until = time.monotonic() + 20
-        while upstream.running < 6 and time.monotonic() < until:
+        while upstream.running < 6:
+            assert all(thread.is_alive() for thread in threads)
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)  # in which the workers hear of it
+        upstream.freed = True
         for thread in threads:
             thread.join()
         assert len([answer for answer in answers if answer]) == 6
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert not workers(process)
