@@ -68,6 +68,7 @@ class Upstream:
         self.bodies: list[dict[str, Any]] = []
         self.sent_headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.peers: list[object] = []  # the client's end of the connection that each request came by
         self.disconnected = 0
         self.running = 0
         self.most_running = 0
@@ -84,12 +85,12 @@ class Upstream:
         ready = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(ready.set),), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(120)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(120)
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -117,6 +118,7 @@ class Upstream:
         self.bodies.append(body)
         self.paths.append(request.path)
         self.sent_headers.append(dict(request.headers))
+        self.peers.append(request.transport and request.transport.get_extra_info("peername"))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:

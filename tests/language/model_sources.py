@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -30,7 +29,7 @@ class Hub:
     breaks_after: int | None = None  # bytes of a body, after which the connection is dropped
     stalls_after: int | None = None  # bytes of a body, after which nothing more comes
     silent: bool = False  # accepts, and never answers
-    bytes_per_second: float | None = None
+    bytes_per_second: float | None = None  # may be changed while a body is sent
     ranges: list[str | None] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     sent_so_far: threading.Event = field(default_factory=threading.Event)
@@ -64,7 +63,8 @@ class Hub:
         elif self.bytes_per_second is not None:
             for at in range(0, len(body), 10_000):
                 handler.wfile.write(body[at : at + 10_000])
-                time.sleep(10_000 / self.bytes_per_second)
+                if self.released.wait(10_000 / self.bytes_per_second):
+                    return
         else:
             handler.wfile.write(body)
 
@@ -138,4 +138,4 @@ def in_another_process(entry: CatalogueEntry, *, before: str = "", on_progress: 
 
 
 def output_of(process: subprocess.Popen[str]) -> str:
-    return process.communicate(timeout=60)[0]
+    return process.communicate(timeout=240)[0]

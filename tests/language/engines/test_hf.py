@@ -49,6 +49,12 @@ GREEDY = Sampling(temperature=0.0)
 WILD = Sampling(temperature=1.0, top_k=0, top_p=1.0)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """With weights that nobody trained any two tokens may be nearly tied after some question: each test has its own."""
+    random.seed(7)
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return build(tmp_path_factory.mktemp("target"), seed=1)
@@ -178,15 +184,15 @@ async def test_a_stop_string_ends_the_text_before_it(engine: HFEngine) -> None:
 
 async def test_cancelling_one_choice_leaves_the_others(engine: HFEngine) -> None:
     told = [Heard() for _ in range(4)]
-    async with engine.generate(Request(ask(anything()), n=4, max_tokens=60, seed=3)) as generation:
+    async with engine.generate(Request(ask(anything()), n=4, max_tokens=200, seed=3)) as generation:
         async for piece in generation:
             if not any(t.pieces for t in told):
                 generation.cancel(1)
                 generation.cancel(2)
             told[piece.index].pieces.append(piece)
     assert [t.finish for t in told] == [Finish.LENGTH, Finish.CANCELLED, Finish.CANCELLED, Finish.LENGTH]
-    assert [t.tokens for t in told][::3] == [60, 60]
-    assert all(t.tokens < 60 for t in told[1:3])
+    assert [t.tokens for t in told][::3] == [200, 200]
+    assert all(t.tokens < 200 for t in told[1:3])
 
 
 async def test_leaving_the_block_frees_the_engine(engine: HFEngine) -> None:
@@ -265,13 +271,12 @@ async def test_a_closed_engine_says_so(path: str) -> None:
     before = workers()
     engine = HFEngine(path)
 
-    async def close() -> None:
-        await asyncio.sleep(0.1)
+    async with engine.generate(request(n=3, max_tokens=450)) as generation:
+        await anext(aiter(generation))
         await engine.aclose()
-
-    told, _ = await asyncio.gather(hear(engine, request(n=3, max_tokens=450)), close())
-    assert {t.finish for t in told} == {Finish.FAILED}
-    assert "closed" in str(told[0].error)
+        ends = [piece for piece in [piece async for piece in generation] if piece.finish]
+    assert [piece.finish for piece in ends] == [Finish.FAILED] * 3
+    assert "closed" in str(ends[0].error)
     with pytest.raises(EngineError, match="closed"):
         await hear(engine, request())
     await engine.aclose()
@@ -475,7 +480,7 @@ def test_trees_are_verified_in_one_pass_and_change_nothing(path: str) -> None:
 def test_drawing_on_the_device_is_drawing_by_the_law() -> None:
     import torch
 
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(7)
     for _ in range(30):
         sampling = Sampling(
             temperature=rng.choice([0.0, 0.5, 1.3]),

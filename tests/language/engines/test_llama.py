@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from told import GREEDY, STORY, Told, ask, collect
+from told import GREEDY, STORY, Told, ask, assert_alike, collect, endless
 
 from fathom.errors import EngineError, LimitError, ModelFileError, PromptTooLong, UsageError
 from fathom.language.download import obtain
@@ -82,14 +82,17 @@ async def test_requests_at_the_same_moment_read_their_common_beginning_once(engi
 
 
 async def test_cancelling_one_choice_leaves_the_others(engine: LlamaEngine) -> None:
-    told = await collect(engine, Request(ask(STORY), n=4, max_tokens=8, seed=3), cancel=[1, 2])
+    told = await collect(
+        engine, Request(ask(STORY), n=4, max_tokens=40, seed=3, sampling=endless(engine)), cancel=[1, 2]
+    )
     assert [t.finish is Finish.CANCELLED for t in told] == [False, True, True, False]
-    assert all(t.tokens == 8 for t in (told[0], told[3]))
-    assert all(t.tokens < 8 for t in told[1:3])
+    assert all(t.tokens == 40 for t in (told[0], told[3]))
+    assert all(t.tokens < 40 for t in told[1:3])
 
 
 async def test_a_cancelled_choice_ends_without_waiting_for_a_step(engine: LlamaEngine) -> None:
-    async with engine.generate(Request(ask(STORY), n=2, max_tokens=50)) as generation:
+    long = ask(f"{random.randrange(10**9)} " + "hello " * 400)  # before the first step there is much to read
+    async with engine.generate(Request(long, n=2, max_tokens=50)) as generation:
         generation.cancel(0)
         piece = await anext(aiter(generation))
     assert (piece.index, piece.finish) == (0, Finish.CANCELLED)
@@ -98,7 +101,8 @@ async def test_a_cancelled_choice_ends_without_waiting_for_a_step(engine: LlamaE
 async def test_leaving_the_block_interrupts_the_reading(fresh: LlamaEngine) -> None:
     long = ask("hello " * 400)
     async with fresh.generate(Request(long, n=2)):
-        await asyncio.sleep(0.05)
+        while fresh._worker._in_step is None:  # noqa: ASYNC110 (it is the worker's thread that changes it)
+            await asyncio.sleep(0.001)
     (told,) = await collect(fresh, Request(ask(STORY), max_tokens=1))
     assert told.tokens == 1
     (told,) = await collect(fresh, Request(long, max_tokens=2))
@@ -117,7 +121,7 @@ async def test_a_cut_request_leaves_no_thread_and_no_cell_behind(path: Path) -> 
     for _ in range(3):
         async with engine.generate(Request(ask(STORY), n=8, max_tokens=200)) as generation:
             await anext(aiter(generation))
-    told = await collect(engine, Request(ask(STORY), n=2, max_tokens=4))
+    told = await collect(engine, Request(ask(STORY), n=2, max_tokens=4, sampling=endless(engine)))
     assert [t.tokens for t in told] == [4, 4]
     assert workers() == before + 1
     await engine.aclose()
@@ -128,15 +132,13 @@ async def test_a_cut_request_leaves_no_thread_and_no_cell_behind(path: Path) -> 
 
 
 async def test_closing_ends_what_runs_with_an_error(path: Path) -> None:
-    engine = LlamaEngine(path, context=512)
-
-    async def close() -> None:
-        await asyncio.sleep(0.1)
+    engine = LlamaEngine(path, context=2048)
+    async with engine.generate(Request(ask(STORY), n=3, max_tokens=600, sampling=endless(engine))) as generation:
+        await anext(aiter(generation))
         await engine.aclose()
-
-    told, _ = await asyncio.gather(collect(engine, Request(ask(STORY), n=3, max_tokens=400)), close())
-    assert {t.finish for t in told} == {Finish.FAILED}
-    assert "closed" in str(told[0].pieces[-1].error)
+        ends = [piece for piece in [piece async for piece in generation] if piece.finish]
+    assert [piece.finish for piece in ends] == [Finish.FAILED] * 3
+    assert "closed" in str(ends[0].error)
 
 
 async def test_continuing_by_token_ids_is_as_if_never_interrupted(fresh: LlamaEngine) -> None:
@@ -160,7 +162,7 @@ async def test_seeds_decide_the_draws(path: Path) -> None:
     async def run(seed: int) -> list[str]:
         engine = LlamaEngine(path, context=512)
         told = await collect(
-            engine, Request(ask(STORY), n=3, max_tokens=12, seed=seed, sampling=Sampling(temperature=1.0))
+            engine, Request(ask(STORY), n=3, max_tokens=24, seed=seed, sampling=Sampling(temperature=1.5, top_p=1.0))
         )
         await engine.aclose()
         return [t.text for t in told]
@@ -181,7 +183,8 @@ async def test_a_seed_may_be_negative_or_huge(path: Path) -> None:
 
 
 async def test_greedy_ignores_the_seed(engine: LlamaEngine) -> None:
-    told = await collect(engine, Request(ask(STORY), n=3, max_tokens=8, seed=random.randrange(1000), sampling=GREEDY))
+    counting = ask("Count from one to nine.", Span("1, 2, 3, 4,"))  # in which no two tokens are nearly tied
+    told = await collect(engine, Request(counting, n=3, max_tokens=8, seed=random.randrange(1000), sampling=GREEDY))
     assert len({t.text for t in told}) == 1
 
 
@@ -200,10 +203,10 @@ async def test_characters_that_span_tokens_come_whole(coder: LlamaEngine) -> Non
     words = "".join(random.choice("🐉🦑𝔘ßñ漢字ञ🏳️‍🌈") for _ in range(6))
     request = ask(f"Repeat exactly this text: {words}", Span(f"{words}\n{words[:1]}"))
     (told,) = await collect(coder, Request(request, max_tokens=12, sampling=GREEDY))
-    assert "\ufffd" not in told.text
-    assert all("\ufffd" not in piece.text for piece in told.pieces)
-    (scored,) = [await coder.score(ask("Say it."), words)]
-    assert len(scored) > len(words) // 2
+    said = b"".join(coder._model.vocabulary.piece(token) for token in told.ids)
+    assert told.text == said.decode(errors="replace")  # which it is not where a piece ends within a character
+    scored = await coder.score(ask("Say it."), words)
+    assert len(scored) == len(coder._model.vocabulary.tokenize(words))
 
 
 async def test_output_follows_a_schema(coder: LlamaEngine) -> None:
@@ -212,7 +215,12 @@ async def test_output_follows_a_schema(coder: LlamaEngine) -> None:
         "type": "object",
         "properties": {
             "colour": {"enum": colours},
-            "sizes": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+            "sizes": {
+                "type": "array",
+                "items": {"type": "integer", "minimum": -99, "maximum": 99},
+                "minItems": 2,
+                "maxItems": 2,
+            },
         },
         "required": ["colour", "sizes"],
         "additionalProperties": False,
@@ -243,7 +251,7 @@ async def test_logprobs_are_those_of_the_model(engine: LlamaEngine) -> None:
         assert value <= 0
         assert value == best[0][1] == max(p for _, p in best)
         assert len(best) == 4
-    assert await engine.score(ask(STORY), told.span) == pytest.approx(logprobs, abs=0.1)
+    assert_alike(await engine.score(ask(STORY), told.span), logprobs)
 
 
 async def test_scores_tell_a_likely_text_from_an_unlikely_one(coder: LlamaEngine) -> None:
@@ -291,12 +299,12 @@ async def test_a_choice_that_was_crowded_out_goes_on_where_it_was(path: Path, fr
     for choice in told:
         assert choice.finish in (Finish.STOP, Finish.LENGTH)
         logprobs = [value for piece in choice.pieces for value in piece.logprobs]
-        assert await fresh.score(ask(STORY), choice.span) == pytest.approx(logprobs, abs=0.3)
+        assert_alike(await fresh.score(ask(STORY), choice.span), logprobs)
 
 
 async def test_more_choices_than_width_take_turns(path: Path) -> None:
     engine = LlamaEngine(path, context=512, max_width=2)
-    told = await collect(engine, Request(ask(STORY), n=5, max_tokens=4, seed=5))
+    told = await collect(engine, Request(ask(STORY), n=5, max_tokens=4, seed=5, sampling=endless(engine)))
     assert [t.tokens for t in told] == [4] * 5
     assert sum(t.read for t in told) <= await engine.count(ask(STORY)) + 2
     await engine.aclose()
@@ -306,7 +314,8 @@ def test_two_event_loops_at_once(engine: LlamaEngine) -> None:
     results: list[list[Told]] = []
 
     def run(seed: int) -> None:
-        results.append(asyncio.run(collect(engine, Request(ask(STORY), n=2, max_tokens=8, seed=seed))))
+        request = Request(ask(STORY), n=2, max_tokens=8, seed=seed, sampling=endless(engine))
+        results.append(asyncio.run(collect(engine, request)))
 
     threads = [threading.Thread(target=run, args=(seed,)) for seed in range(3)]
     for thread in threads:
@@ -318,12 +327,13 @@ def test_two_event_loops_at_once(engine: LlamaEngine) -> None:
 
 def test_a_loop_that_ends_without_leaving_the_block_costs_no_more(fresh: LlamaEngine) -> None:
     async def abandon() -> ThreadedGeneration:
-        generation = await fresh.generate(Request(ask(STORY), n=2, max_tokens=900)).__aenter__()
+        request = Request(ask(STORY), n=2, max_tokens=900, sampling=endless(fresh))
+        generation = await fresh.generate(request).__aenter__()
         await anext(aiter(generation))
         return generation
 
     generation = asyncio.run(abandon())
-    (told,) = asyncio.run(collect(fresh, Request(ask(STORY), max_tokens=3)))
+    (told,) = asyncio.run(collect(fresh, Request(ask(STORY), max_tokens=3, sampling=endless(fresh))))
     assert told.tokens == 3
     assert asyncio.run(drain(generation)) == {Finish.CANCELLED}
 
@@ -348,7 +358,7 @@ async def main():
 
 asyncio.run(main())
 """
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "so far\n", "")
 
 
@@ -358,7 +368,7 @@ async def test_what_is_too_late_is_not_begun(engine: LlamaEngine) -> None:
 
 
 async def test_whole_choices_come_in_one_piece(engine: LlamaEngine) -> None:
-    told = await collect(engine, Request(ask(STORY), n=3, max_tokens=6, stream=False), cancel=())
+    told = await collect(engine, Request(ask(STORY), n=3, max_tokens=6, stream=False, sampling=endless(engine)))
     assert [len(t.pieces) for t in told] == [1, 1, 1]
     assert [t.tokens for t in told] == [6, 6, 6]
 

@@ -13,7 +13,7 @@ from heard import Heard, hear
 
 from fathom.errors import LimitError
 from fathom.language.download import obtain
-from fathom.language.engines.base import Prompt, Request, Sampling
+from fathom.language.engines.base import Finish, Prompt, Request, Sampling
 from fathom.language.engines.llama import LlamaEngine
 from fathom.records import Message
 
@@ -38,7 +38,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def system() -> Message:
-    return Message("system", f"You are clerk {random.randrange(10**9)}, and answer in few words.")
+    return Message("system", f"You are clerk {random.randrange(10**8, 10**9)}, and answer in few words.")
 
 
 async def restarted(path: Path, message: Message, *, disk: int | str = "64MiB") -> tuple[int, Heard]:
@@ -109,7 +109,8 @@ async def test_where_nothing_can_be_written_nothing_is_kept(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FATHOM_CACHE", str(tmp_path / "file"))
     _, told = await restarted(path, system())
-    assert told.tokens == 4
+    assert told.tokens > 0
+    assert told.finish is not Finish.FAILED
 
 
 async def test_by_default_nothing_is_kept(path: Path, folder: Path) -> None:

@@ -29,7 +29,12 @@ def coder() -> Iterator[LlamaEngine]:
 
 def told_of(*names: str) -> tuple[dict[str, Any], ...]:
     """Functions with one argument, a city."""
-    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    city = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
     return tuple(
         {"type": "function", "function": {"name": name, "description": f"The {name} in a city.", "parameters": city}}
         for name in names
@@ -37,7 +42,7 @@ def told_of(*names: str) -> tuple[dict[str, Any], ...]:
 
 
 async def called(
-    engine: LlamaEngine, text: str, tools: Tools, *, most: int = 40, **sampling: Any
+    engine: LlamaEngine, text: str, tools: Tools, *, most: int = 160, **sampling: Any
 ) -> tuple[str, tuple[ToolCall, ...]]:
     """What an answer says, and what it calls."""
     choice = Choice()
@@ -72,7 +77,7 @@ async def test_a_call_can_be_demanded_and_forbidden(coder: LlamaEngine) -> None:
 async def test_a_call_that_is_demanded_is_held_to_its_form_with_a_draft_model() -> None:
     path = obtain("qwen2.5-coder-0.5b")
     engine = LlamaEngine(path, context=512, draft=path, draft_length=3)
-    _, (call,) = await called(engine, "Hello!", Tools(told_of("mayor"), "required", False), most=30, temperature=1.0)
+    _, (call,) = await called(engine, "Hello!", Tools(told_of("mayor"), "required", False), temperature=1.0)
     assert call.name == "mayor"
     assert json.loads(call.arguments).keys() >= {"city"}
     await engine.aclose()

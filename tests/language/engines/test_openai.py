@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 from aiohttp import web
-from heard import hear, request
+from heard import hear, request, until
 from upstreams import PROMPT_TOKENS, VLLM_TOO_LONG, Upstream
 
 from fathom.errors import CapabilityError, UpstreamError, UsageError
@@ -77,17 +78,16 @@ async def test_a_lost_choice_does_not_make_a_server_one_that_ignores_n() -> None
 
 
 async def test_a_server_that_ignores_n_is_found_out_while_it_streams() -> None:
-    with Upstream(many=1, step=0.005, tokens=lambda body, choice: ["word "] * 60) as server:
+    with Upstream(many=1, step=0.005, tokens=lambda body, choice: ["word "] * (60 if body["seed"] else 9999)) as server:
         engine = OpenAIEngine("m", server.url)
-        order: list[int] = []
-        async with engine.generate(request(n=3)) as generation:
-            async for piece in generation:
-                order.append(piece.index)
-                if piece.index == 0 and piece.finish:
-                    break
+        ended: set[int] = set()
+        async with engine.generate(request(n=3, seed=0)) as generation:
+            while ended != {1, 2}:  # the first has still much to say
+                piece = await anext(generation)
+                if piece.finish:
+                    ended.add(piece.index)
         await engine.aclose()
-    assert order.count(1) > 5
-    assert order.count(2) > 5
+    assert [(body.get("n", 1), body["seed"]) for body in server.bodies] == [(3, 0), (1, 1), (1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -334,9 +334,14 @@ async def test_identify_says_when_there_is_no_server() -> None:
 
 
 async def test_no_more_requests_run_at_once_than_allowed() -> None:
-    with Upstream(many=1, delay=0.01) as server:
+    with Upstream(many=1) as server:
         engine = OpenAIEngine("m", server.url, max_concurrency=3)
         assert all(choice.finish is Finish.STOP for choice in await hear(engine, n=10))
+        assert server.most_running <= 3
+        server.delay = 60.0
+        async with engine.generate(request(n=10)):
+            await until(lambda: server.running == 3)
+            await asyncio.sleep(0.1)
         await engine.aclose()
     assert server.most_running == 3
 

@@ -9,7 +9,7 @@ import random
 import time
 
 import pytest
-from heard import hear, request
+from heard import hear, request, until
 from upstreams import Upstream, scripted
 
 from fathom.errors import UpstreamError
@@ -190,7 +190,7 @@ async def test_a_silent_server_is_given_up(stream: bool) -> None:
 async def test_the_deadline_ends_what_hangs_and_keeps_what_came(stream: bool) -> None:
     with Upstream(many=1, fault=scripted(None, "hang", None, "hang")) as server:
         engine = OpenAIEngine("m", server.url)
-        heard = await hear(engine, n=4, stream=stream, deadline=time.monotonic() + 0.5)
+        heard = await hear(engine, n=4, stream=stream, deadline=time.monotonic() + 4)
         late = await hear(engine, n=2, deadline=time.monotonic() - 1)
         await engine.aclose()
     assert sorted(str(choice.finish) for choice in heard) == ["cancelled", "cancelled", "stop", "stop"]
@@ -200,11 +200,11 @@ async def test_the_deadline_ends_what_hangs_and_keeps_what_came(stream: bool) ->
 
 
 async def test_a_retry_that_would_begin_after_the_deadline_is_not_waited_for() -> None:
-    with Upstream(fault=scripted("429"), headers={"Retry-After": "20"}) as server:
+    with Upstream(fault=scripted("429"), headers={"Retry-After": "59"}) as server:
         engine = OpenAIEngine("m", server.url)
         start = time.monotonic()
-        (choice,) = await hear(engine, deadline=start + 15)
-        assert time.monotonic() - start < 10
+        (choice,) = await hear(engine, deadline=start + 55)
+        assert time.monotonic() - start < 50
         await engine.aclose()
     assert isinstance(choice.error, UpstreamError)
     assert choice.error.status == 429
@@ -225,7 +225,7 @@ async def test_retry_after_is_waited_for(form: str) -> None:
 
 async def test_a_server_that_asks_for_patience_gets_fewer_requests_at_once() -> None:
     with Upstream(many=1, delay=0.01, fault=scripted(*[None] * 3, *["429"] * 32)) as server:
-        engine = OpenAIEngine("m", server.url, retry=QUICK, max_concurrency=32)
+        engine = OpenAIEngine("m", server.url, retry=RetryPolicy(tries=33, base=0.001), max_concurrency=32)
         await hear(engine, n=3)
         heard = await hear(engine, n=32)
         lane = await engine.upstream.lane()
@@ -255,19 +255,19 @@ async def test_nothing_is_left_behind_by_many_faulty_batches() -> None:
     with Upstream(many=1) as server:
         engine = OpenAIEngine("m", server.url, retry=QUICK, max_concurrency=16)
         await hear(engine, n=16)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         before = len(os.listdir("/dev/fd")) - 2 * server.connections
         server.fault = fault
         for round_ in range(12):
             heard = await hear(engine, n=16, stream=bool(round_ % 2), deadline=time.monotonic() + 0.6)
-            assert any(choice.finish is Finish.STOP for choice in heard)
+            assert {choice.finish for choice in heard} <= {Finish.STOP, Finish.FAILED, Finish.CANCELLED}
         lane = await engine.upstream.lane()
         assert lane.limit.in_flight == 0
         assert len(asyncio.all_tasks()) == 1
-        async with asyncio.timeout(10):
-            while server.running or len(os.listdir("/dev/fd")) - 2 * server.connections > before:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: not server.running and len(os.listdir("/dev/fd")) - 2 * server.connections <= before)
         assert server.connections <= 16
+        server.fault = lambda number: None
+        assert all(choice.finish is Finish.STOP for choice in await hear(engine, n=16))
         await engine.aclose()
 
 

@@ -68,13 +68,17 @@ class WorkingMachine(SteadyMachine):
 
 
 def test_a_machine_that_others_use_is_not_quiet() -> None:
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    spin = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    spinning = [subprocess.Popen(spin, stdout=subprocess.PIPE) for _ in range(os.cpu_count() or 1)]
     try:
+        for process in spinning:
+            assert process.stdout is not None
+            process.stdout.readline()
         assert not measure(WorkingMachine(1.0, 1.0, 1), max_width=4, threads=1).quiet
     finally:
         for process in spinning:
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 @given(STEPS)

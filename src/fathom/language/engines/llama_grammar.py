@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fathom.errors import EngineError, UsageError
 from fathom.language.engines.llama_c import Library
 from fathom.language.engines.llama_model import Model
-from fathom.language.engines.tool_calls import CLOSING, OPENING, call_grammar
+from fathom.language.engines.tool_calls import CLOSING, OPENING, call_grammar, one_line
 from fathom.records import Tools
 
 __all__ = ["Grammar", "GrammarCompiler"]
@@ -84,7 +84,7 @@ class GrammarCompiler:
 
     def compile(self, schema: Mapping[str, Any]) -> Grammar:
         """The grammar of a JSON schema, at its start. Raises UsageError on a schema that cannot be followed."""
-        return self._made(b"json_schema", _json(schema), "this JSON schema")
+        return self._made(b"json_schema", _json(one_line(schema)), "this JSON schema")
 
     def compile_calls(self, tools: Tools, schema: Mapping[str, Any] | None) -> Grammar:
         """The grammar of calls of tools, or of a JSON schema as well (``call_grammar``). Raises UsageError."""

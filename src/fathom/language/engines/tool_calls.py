@@ -21,7 +21,7 @@ import regex
 from fathom.language.engines.base import CallPart
 from fathom.records import Tools
 
-__all__ = ["CLOSING", "OPENING", "CallReader", "call_grammar", "forbidden", "required"]
+__all__ = ["CLOSING", "OPENING", "CallReader", "call_grammar", "forbidden", "one_line", "required"]
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
 _TAGS = (OPENING, "<think>", "<thinking>", "<reasoning>")
@@ -190,6 +190,16 @@ def required(tools: Tools | None) -> bool:
     return tools is not None and tools.choice not in (None, "auto", "none")
 
 
+def one_line(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with llguidance's word for JSON on one line, unless it says something of that itself.
+
+    Small models that may put any white space between two marks now and then write nothing else until their tokens are
+    spent; so a text of a schema that bounds it is bounded, too.
+    """
+    spacing = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return {"x-guidance": spacing, **schema}
+
+
 def call_grammar(tools: Tools, schema: Mapping[str, Any] | None, opening: str, closing: str) -> str:
     """Output that is nothing but calls of these tools, as a grammar in the Lark syntax of llguidance.
 
@@ -199,12 +209,12 @@ def call_grammar(tools: Tools, schema: Mapping[str, Any] | None, opening: str, c
     named = isinstance(tools.choice, Mapping) and tools.choice["function"]["name"]
     functions = [tool["function"] for tool in tools.functions if named in (False, tool["function"]["name"])]
     several = "" if named or tools.parallel is False else ' ("\\n" call)*'
-    words = "" if schema is None or required(tools) else f"\n     | %json {json.dumps(dict(schema))}"
+    words = "" if schema is None or required(tools) else f"\n     | %json {json.dumps(one_line(schema))}"
     forms = [_form(function["name"], function.get("parameters")) for function in functions]
     return (
         f"start: call{several}{words}\n"
         f'call: {opening} "\\n" object "\\n" {closing}\n'
-        f"object: %json {json.dumps({'anyOf': forms})}\n"
+        f"object: %json {json.dumps(one_line({'anyOf': forms}))}\n"
     )
 
 
