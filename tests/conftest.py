@@ -6,14 +6,26 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import fathom
+from fathom.answers import expressions
 from fathom.language.model import LanguageModel
 
-# how long an example takes is the machine's affair; coverage makes each of them several times slower
-settings.register_profile("fathom", deadline=None, max_examples=40)
+# How long an example takes is the machine's affair; coverage makes each of them several times slower. Every run tries
+# the same examples, so that a failure is there for whoever looks for it; `--hypothesis-profile=default` tries others.
+settings.register_profile(
+    "fathom", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("fathom")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """To read an expression takes milliseconds and may take a minute: a machine that stalls changes no answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expressions, "SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def server() -> Iterator[Upstream]:
 async def closed(server: Upstream) -> bool:
     """Whether nobody is connected any more; that somebody was is sure."""
     assert server.paths
-    for _ in range(100):
+    for _ in range(3000):
         if server.connections == 0:
             return True
         await asyncio.sleep(0.02)

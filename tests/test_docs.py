@@ -27,7 +27,7 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
 def test_python_examples_run_from_top_to_bottom(page: Path) -> None:
     source = "\n".join(blocks(page, "python"))
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=280)
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=290)
     assert done.returncode == 0, done.stderr
 
 

@@ -46,7 +46,7 @@ def test_what_looks_like_mathematics(text: str, is_so: bool) -> None:
 def test_what_takes_too_long_is_given_up_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = expressions._Reader()
     monkeypatch.setattr(expressions, "SECONDS", 0.1)
-    stop = time.monotonic() + 30
+    stop = time.monotonic() + 120
     ended = []
 
     def endless() -> str:
@@ -60,8 +60,8 @@ def test_what_takes_too_long_is_given_up_and_the_next_is_read(monkeypatch: pytes
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         reader.call(endless)
-    assert time.monotonic() - began < 10
-    monkeypatch.setattr(expressions, "SECONDS", 10)
+    assert time.monotonic() - began < 60
+    monkeypatch.setattr(expressions, "SECONDS", 60)
     word = str(random.random())
     assert reader.call(lambda: word) == word
     while not ended and time.monotonic() < stop:

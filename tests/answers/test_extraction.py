@@ -95,6 +95,6 @@ HOSTILE = [
 @pytest.mark.parametrize("kind", [None, "number", "choice", "code"])
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_outputs_are_scanned_in_linear_time(text: str, kind: str | None) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     extract(text, kind)
-    assert time.perf_counter() - began < 5  # a quadratic scan takes minutes
+    assert time.thread_time() - began < 20  # a quadratic scan takes minutes

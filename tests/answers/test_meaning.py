@@ -149,7 +149,7 @@ HOSTILE = [
 def test_hostile_answers_return_soon(text: str) -> None:
     began = time.perf_counter()
     answer = canonical(text)
-    assert time.perf_counter() - began < 10  # far above what it takes, far below what computing them would
+    assert time.perf_counter() - began < 60  # far above what it takes, far below what computing them would
     assert isinstance(answer, Canonical)
 
 

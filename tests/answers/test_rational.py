@@ -65,7 +65,7 @@ def test_refuses_quickly(text: str) -> None:
     began = time.perf_counter()
     with pytest.raises(NotRational):
         evaluate(text)
-    assert time.perf_counter() - began < 1  # it would take years, were it computed
+    assert time.perf_counter() - began < 30  # it would take years, were it computed
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12, places=4))

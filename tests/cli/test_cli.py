@@ -44,7 +44,7 @@ def fathom(*arguments: str, stdin: str | None = None) -> subprocess.CompletedPro
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         stdin=None if stdin else subprocess.DEVNULL,
     )
 
@@ -85,7 +85,7 @@ def test_json_prints_the_whole_receipt(server: Upstream) -> None:
 def test_a_question_that_is_no_text_is_told_as_such(server: Upstream) -> None:
     command = [*FATHOM, "solve", "--model", f"openai:m@{server.url}"]
     for extra, stdin in (([], b"What is \xff?"), ([b"What is \xff?"], b"")):
-        done = subprocess.run([*command, *extra], input=stdin, capture_output=True, timeout=60)
+        done = subprocess.run([*command, *extra], input=stdin, capture_output=True, timeout=100)
         assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
         assert b"UTF-8" in done.stderr
     assert solve(server, stdin="Was ist 6 × 7?").stdout == "42\n"
@@ -139,7 +139,7 @@ def test_an_empty_question_is_refused(server: Upstream) -> None:
 
 
 def test_an_unreachable_upstream_says_what_was_tried() -> None:
-    done = fathom("solve", "Hi", "--model", "openai:m@http://127.0.0.1:9/v1", "--within", "2s")
+    done = fathom("solve", "Hi", "--model", "openai:m@http://127.0.0.1:9/v1", "--within", "20s")
     assert done.returncode == 1
     assert "127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
@@ -166,10 +166,13 @@ def test_ctrl_c_prints_the_best_answer_so_far_and_exits_130(slow_server: Upstrea
     while len(slow_server.bodies) < 12:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=200)
     assert process.returncode == 130
     receipt = json.loads(out)
     assert (receipt["answer"], receipt["stopped"]) == ("42", "cancelled")
+    deadline = time.monotonic() + 60
+    while slow_server.running and time.monotonic() < deadline:  # until the server sees that its client is gone
+        time.sleep(0.02)
     assert slow_server.running == 0
 
 
@@ -177,18 +180,18 @@ def test_a_terminal_sees_the_clock_the_tally_and_the_receipt(slow_server: Upstre
     main, side = pty.openpty()
     command = [*FATHOM, "solve", "Hi", "-m", f"openai:m@{slow_server.url}", "-s", "vote(width=12, wave=4, stop=never)"]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
-    process = subprocess.Popen([*command, "--within", "9s"], stdin=side, stdout=side, stderr=side, env=environment)
+    process = subprocess.Popen([*command, "--within", "50s"], stdin=side, stdout=side, stderr=side, env=environment)
     os.close(side)
     seen = b""
-    while select.select([main], [], [], 20)[0]:
+    while select.select([main], [], [], 100)[0]:
         try:
             seen += os.read(main, 65536)
         except OSError:  # the other side is closed
             break
     os.close(main)
-    assert process.wait(10) == 0
+    assert process.wait(100) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
-    assert "of 9 s" in text
+    assert "of 50 s" in text
     assert "thinking" in text
     assert "9 of 12 votes" in text
 

@@ -25,8 +25,8 @@ def test_judges_are_compared_on_labelled_attempts(tmp_path: Path) -> None:
     with Upstream(tokens=grade) as server:
         own = f'llm(model="openai:m@{server.url}")'
         command = [*FATHOM, "judges", str(path), "--judge", own, "--judge", "arithmetic", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        table = subprocess.run(command[:-1], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=140)
+        table = subprocess.run(command[:-1], capture_output=True, text=True, timeout=140)
     assert done.returncode == 0, done.stderr
     asked, computed = json.loads(done.stdout)
     assert (asked["auc_within"], asked["auc_pooled"], asked["calls"], asked["judged"]) == (1.0, 1.0, 3, 3)
@@ -37,7 +37,7 @@ def test_judges_are_compared_on_labelled_attempts(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_dataset_is_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "nothing.jsonl"
-    done = subprocess.run([*FATHOM, "judges", str(path), "--judge", "llm"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*FATHOM, "judges", str(path), "--judge", "llm"], capture_output=True, text=True, timeout=140)
     assert done.returncode == 2
     assert "nothing.jsonl" in done.stderr
 
@@ -54,7 +54,7 @@ def test_a_dataset_is_attempted_by_the_model_itself_and_labelled_by_its_scorer()
 
     with Upstream(tokens=solve) as server:
         command = [*FATHOM, "judges", "arithmetic:12", "--attempts", "4", "--model", f"openai:m@{server.url}", "--json"]
-        done = subprocess.run([*command, "--judge", "arithmetic"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*command, "--judge", "arithmetic"], capture_output=True, text=True, timeout=140)
     assert done.returncode == 0, done.stderr
     (computed,) = json.loads(done.stdout)
     assert (computed["questions"], computed["judged"], computed["auc_pooled"]) == (12, 48, 1.0)
@@ -62,7 +62,7 @@ def test_a_dataset_is_attempted_by_the_model_itself_and_labelled_by_its_scorer()
 
 def test_a_dataset_that_nobody_knows_is_a_usage_error() -> None:
     done = subprocess.run(
-        [*FATHOM, "judges", "alchemy", "--judge", "arithmetic"], capture_output=True, text=True, timeout=60
+        [*FATHOM, "judges", "alchemy", "--judge", "arithmetic"], capture_output=True, text=True, timeout=140
     )
     assert done.returncode == 2
     assert "alchemy" in done.stderr

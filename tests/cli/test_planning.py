@@ -26,7 +26,7 @@ def say(body: dict[str, Any], choice: int) -> list[str]:
 
 def fathom(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "FATHOM_CACHE": str(cache), "COLUMNS": "200"}
-    return subprocess.run([*FATHOM, *arguments], capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run([*FATHOM, *arguments], capture_output=True, text=True, timeout=280, env=environment)
 
 
 def test_a_plan_is_shown_with_its_runners_up_and_nothing_is_generated(tmp_path: Path) -> None:

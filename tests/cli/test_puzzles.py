@@ -7,7 +7,7 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
-from random import SystemRandom
+from random import Random
 
 import pytest
 
@@ -23,14 +23,14 @@ def solve(model: str, *arguments: str, stdin: str | None = None) -> subprocess.C
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         stdin=None if stdin else subprocess.DEVNULL,
     )
 
 
-def sudoku() -> tuple[str, str]:
-    """A 6×6 puzzle with one solution, drawn now, and that solution; both in one line."""
-    puzzle = GRID.unique(SystemRandom(), 13)
+def sudoku(seed: int) -> tuple[str, str]:
+    """A 6×6 puzzle with one solution, and that solution; both in one line."""
+    puzzle = GRID.unique(Random(seed), 13)
     return "".join(str(d or ".") for d in puzzle.clues), "".join(map(str, puzzle.solution))
 
 
@@ -39,9 +39,9 @@ def rows(line: str, divided: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["argument", "file", "standard input"])
-def test_a_puzzle_comes_in_any_way_and_form_and_the_board_in_the_same_form(way: str, tmp_path: Path) -> None:
-    puzzle, solution = sudoku()
+@pytest.mark.parametrize(("seed", "way"), [(0, "argument"), (1, "file"), (2, "standard input")])
+def test_a_puzzle_comes_in_any_way_and_form_and_the_board_in_the_same_form(seed: int, way: str, tmp_path: Path) -> None:
+    puzzle, solution = sudoku(seed)
     if way == "argument":
         done = solve("sudoku-6", rows(puzzle, "/"))
         assert done.stdout == rows(solution, "/") + "\n"
@@ -59,7 +59,7 @@ def test_a_puzzle_comes_in_any_way_and_form_and_the_board_in_the_same_form(way: 
 
 @pytest.mark.slow
 def test_json_has_the_answer_whether_it_is_valid_and_what_it_took() -> None:
-    edges = sorted(SystemRandom().sample(list(combinations(range(8), 2)), 5))
+    edges = sorted(Random(0).sample(list(combinations(range(8), 2)), 5))
     done = solve("coloring-8", " ".join(f"{a}-{b}" for a, b in edges), "--json", "--strategy", "vote(width=4)")
     receipt = json.loads(done.stdout)
     colors = [int(pair.partition(":")[2]) for pair in receipt["answer"].split()]
@@ -97,6 +97,6 @@ def test_bad_input_is_one_clear_error(arguments: list[str]) -> None:
 
 def test_models_lists_the_shipped_checkpoints_without_loading_torch() -> None:
     listing = "import sys; from fathom.models import available; print(available()); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, timeout=200, check=True)
     assert "queens-8" in done.stdout
     assert done.stdout.endswith("False\n")

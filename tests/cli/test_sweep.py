@@ -54,7 +54,7 @@ def kept(out: Path) -> list[tuple[object, ...]]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=140, stdin=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
@@ -87,15 +87,15 @@ def test_ctrl_c_keeps_what_came_in_and_live_runs_are_kept_beside(
     server: Upstream, questions: Path, tmp_path: Path
 ) -> None:
     out, more = tmp_path / "out", ("--live", "first(width=3)", "--parallel", "2")
-    server.delay = 0.4
+    server.delay = 1.0
     started = subprocess.Popen(command(server, questions, out, *more), stderr=subprocess.PIPE, text=True)
     begun = time.monotonic()
-    while time.monotonic() - begun < 30:
+    while time.monotonic() - begun < 120:
         if (out / "sweep.sqlite").exists() and kept_safely(out):
             break
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
-    assert "interrupted" in started.communicate(timeout=30)[1]
+    assert "interrupted" in started.communicate(timeout=120)[1]
     assert started.returncode == 130
     before = kept(out)
     assert before

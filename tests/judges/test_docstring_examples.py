@@ -27,7 +27,7 @@ def test_nearly_all_of_humaneval_has_examples() -> None:
 @pytest.mark.slow
 async def test_canonical_solutions_pass_their_own_examples_and_hidden_tests() -> None:
     """Every fifth problem: each solution as raw continuation, its examples and its hidden tests in one sandbox."""
-    limits = UnitTests(seconds=30.0).limits
+    limits = UnitTests(seconds=100.0).limits
     failed = set()
     for task in list(PROBLEMS)[::5]:
         problem = PROBLEMS[task]
@@ -41,7 +41,9 @@ async def test_canonical_solutions_pass_their_own_examples_and_hidden_tests() ->
 
 async def test_wrong_solutions_fail() -> None:
     problem = PROBLEMS["HumanEval/0"]["prompt"]
-    verdicts = await UnitTests().judge(problem, [Candidate("    return True\n"), Candidate("    return False\n")])
+    verdicts = await UnitTests(seconds=60.0).judge(
+        problem, [Candidate("    return True\n"), Candidate("    return False\n")]
+    )
     assert [verdict.passed for verdict in verdicts] == [False, False]
     assert [verdict.score for verdict in verdicts] == [0.5, 0.5]
 
@@ -118,7 +120,7 @@ def quarter(x):
     ],
 )
 async def test_answers_of_every_form_become_programs(answer: str) -> None:
-    (verdict,) = await UnitTests().judge(PROMPT, [Candidate(answer)])
+    (verdict,) = await UnitTests(seconds=60.0).judge(PROMPT, [Candidate(answer)])
     assert verdict.passed, (verdict, program(PROMPT, answer))
 
 

@@ -242,13 +242,13 @@ async def test_judging_keeps_within_the_budget_and_says_what_it_could_not_ask() 
 async def test_a_cancelled_run_cancels_its_judges_requests_and_accounts_for_them() -> None:
     def script(prompt: Prompt, rng: random.Random) -> str:
         if prompt.messages[0].content.startswith("You grade"):
-            return "well " * 24
+            return "well " * 24  # seconds apart, so that it is cancelled in the middle however late
         return f"\\boxed{{{rng.randrange(10**6)}}}"
 
-    engine = ScriptedEngine(script, latency=Latency(token=0.02))
+    engine = ScriptedEngine(script, latency=Latency(token=1.0))
     run = fathom.Run(LanguageModel(engine), fathom.Problem.of("?"), BestOfN(width=4, judge=LLM()))
     task = asyncio.create_task(run.finish())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not run.meter.spent.tokens_by_role.get("judge"):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     task.cancel()
@@ -266,7 +266,7 @@ async def test_a_deadline_ends_the_judging_and_not_the_answer() -> None:
 
     engine = ScriptedEngine(script, latency=Latency(token=0.05))
     model = LanguageModel(engine)
-    result = await fathom.asolve(model, "?", strategy="best-of-n(width=4, judge=llm(thinking=400))", within=0.5)
+    result = await fathom.asolve(model, "?", strategy="best-of-n(width=4, judge=llm(thinking=400))", within=4)
     assert result.answer
     assert result.receipt.stopped is StopReason.DEADLINE
     assert engine.running == 0
@@ -313,9 +313,9 @@ async def test_a_model_of_its_own_is_paid_by_the_run() -> None:
 async def test_a_judge_out_of_reach_costs_its_verdicts_and_the_receipt_says_so() -> None:
     strategy = 'best-of-n(width=3, judge=llm(model="openai:m@http://127.0.0.1:9/v1"))'
     model = LanguageModel(ScriptedEngine({"1": 1, "2": 1}))
-    result = await fathom.asolve(model, "?", strategy=strategy, within=3)
+    result = await fathom.asolve(model, "?", strategy=strategy, within=60)
     assert result.answer in ("1", "2")
-    assert any("no verdict" in note for note in result.receipt.notes) or result.receipt.stopped is StopReason.DEADLINE
+    assert any("no verdict" in note for note in result.receipt.notes)
 
 
 def test_without_a_model_of_its_own_it_needs_one_that_understands_words() -> None:

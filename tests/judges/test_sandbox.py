@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import socket
@@ -26,15 +27,22 @@ PATIENT = SandboxLimits(seconds=20.0, cpu_seconds=10, memory=256 * 2**20)
 
 
 def _descendants() -> set[int]:
-    """Processes that run the jail's script on our behalf."""
-    found = set()
+    """Processes that run the jail's script on our behalf: its first argument is who asked for it."""
+    found, ours = set(), b"_jail.py\0%d\0" % os.getpid()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if b"_jail.py" in (entry / "cmdline").read_bytes():
+            if ours in (entry / "cmdline").read_bytes():
                 found.add(int(entry.name))
         except OSError:
             continue
     return found
+
+
+async def _number_of_descendants(number: int) -> None:
+    """Returns when there are so many. What ends is gone soon; all that these tests start would run for minutes."""
+    async with asyncio.timeout(60):
+        while len(_descendants()) != number:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_runs_a_program_with_input_and_output() -> None:
@@ -43,7 +51,7 @@ async def test_runs_a_program_with_input_and_output() -> None:
         "import sys; print(input()[::-1]); print('aside', file=sys.stderr)", stdin=secret.encode()
     )
     assert (result.status, result.stdout, result.stderr) == ("ok", f"{secret[::-1]}\n".encode(), b"aside\n")
-    assert 0 < result.seconds < 10
+    assert 0 < result.seconds <= Sandbox().limits.seconds
 
 
 async def test_a_program_sees_its_libraries_an_empty_directory_and_nothing_else() -> None:
@@ -98,12 +106,11 @@ async def test_says_how_a_program_ended(program: str, status: str) -> None:
     ids=["spin", "sleep", "deaf", "fork bomb", "session", "wait", "regex"],
 )
 async def test_time_is_up_for_everything(program: str) -> None:
-    before = _descendants()
     began = time.monotonic()
     result = await Sandbox(QUICK).run(program)
     assert result.status == "timeout"
-    assert time.monotonic() - began < QUICK.seconds + 5
-    assert _descendants() <= before
+    assert time.monotonic() - began < QUICK.seconds + 60
+    await _number_of_descendants(0)
 
 
 async def test_deep_recursion_harms_nobody() -> None:
@@ -113,13 +120,12 @@ async def test_deep_recursion_harms_nobody() -> None:
 
 
 async def test_what_a_program_leaves_running_ends_with_it() -> None:
-    before = _descendants()
     program = (
         "import os, time\nfor _ in range(3):\n  if os.fork() == 0:\n    os.setsid(); time.sleep(1000)\nprint('gone')"
     )
     result = await Sandbox(PATIENT).run(program)
     assert (result.status, result.stdout) == ("ok", b"gone\n")
-    assert _descendants() <= before
+    await _number_of_descendants(0)
 
 
 async def test_the_network_is_out_of_reach() -> None:
@@ -208,7 +214,7 @@ held = []
 until_refused(lambda n: held.append(open("/dev/null")))
 held.clear()
 until_refused(lambda n: open(f"file{n}", "wb").write(bytes(2**18)))
-def sleeper(n): threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
+def sleeper(n): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
 until_refused(sleeper)
 try: open("big", "wb").write(bytes(2**24)); print("wrote")
 except OSError: print("refused")
@@ -234,16 +240,15 @@ async def test_output_is_capped_and_does_not_fill_memory() -> None:
 
 
 async def test_cancelling_kills_and_leaves_nothing_behind() -> None:
-    before = _descendants()
-    task = asyncio.create_task(Sandbox().run("import time; time.sleep(1000)"))
-    await asyncio.sleep(0.3)
+    patient = SandboxLimits(seconds=600)
+    task = asyncio.create_task(Sandbox(patient).run("import time; time.sleep(1000)"))
+    await _number_of_descendants(2)  # the program and its watcher
     began = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 5
-    await asyncio.sleep(0.05)
-    assert _descendants() <= before
+    assert time.monotonic() - began < 60
+    await _number_of_descendants(0)
 
 
 def test_leaves_no_directory_and_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -253,14 +258,15 @@ def test_leaves_no_directory_and_no_descriptor_behind(monkeypatch: pytest.Monkey
         sandbox = Sandbox(PATIENT)
         await sandbox.run("open('x', 'w').write('y')")
         task = asyncio.create_task(sandbox.run("import time; time.sleep(1000)"))
-        await asyncio.sleep(0.2)
+        await _number_of_descendants(2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(run())
+    gc.collect()  # what earlier tests forgot closes no descriptor while these are counted
     descriptors = _descriptors()
     asyncio.run(run())
-    assert _descriptors() == descriptors
+    assert _descriptors() <= descriptors
     assert list(tmp_path.iterdir()) == []
 
 

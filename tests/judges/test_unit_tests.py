@@ -10,7 +10,7 @@ from fathom.judges.base import Candidate
 from fathom.judges.unit_tests import UnitTests
 
 JUDGE = UnitTests(
-    seconds=15.0,
+    seconds=60.0,
     code="import random\nn = random.randint(2, 10**6)\nassert double(n) == 2 * n\nassert double([n]) == [n, n]",
 )
 
@@ -84,8 +84,8 @@ for line in gc.get_objects():
 @pytest.mark.parametrize(
     "judge",
     [
-        UnitTests(seconds=15.0),
-        UnitTests(seconds=15.0, code="import math\nassert abs(f(3) - math.sqrt(81)) < 1e-6"),
+        UnitTests(seconds=60.0),
+        UnitTests(seconds=60.0, code="import math\nassert abs(f(3) - math.sqrt(81)) < 1e-6"),
     ],
     ids=["examples", "code"],
 )
@@ -97,7 +97,7 @@ async def test_no_name_of_the_candidate_takes_the_place_of_what_decides(judge: U
 async def test_a_builtins_name_is_the_candidates_where_the_question_asks_for_it() -> None:
     question = 'def sum(xs):\n    """The alternating sum.\n    >>> sum([5, 3, 1])\n    3\n    """\n'
     right, wrong = "def sum(xs): return xs[0] - xs[1] + xs[2]", "def add(xs): return xs[0]"
-    verdicts = await UnitTests(code="assert sum([9, 1, 2]) == 10").judge(
+    verdicts = await UnitTests(seconds=60.0, code="assert sum([9, 1, 2]) == 10").judge(
         question, [Candidate(f"```python\n{code}\n```") for code in (right, wrong)]
     )
     assert [verdict.passed for verdict in verdicts] == [True, False]
@@ -118,14 +118,14 @@ async def test_data_crosses_as_it_is() -> None:
     code += f"assert LIMIT == {n}\nassert add(1, b=2) == 3"
     program = f"LIMIT = {n}\ndef echo(x): return x\ndef sort(x): x.sort()\ndef fail(x): raise ValueError(x)\n"
     program += "def add(a, b): return a + b"
-    (verdict,) = await UnitTests(code=code).judge("", [Candidate(f"```python\n{program}\n```")])
+    (verdict,) = await UnitTests(seconds=60.0, code=code).judge("", [Candidate(f"```python\n{program}\n```")])
     assert verdict.passed, verdict
 
 
 async def test_time_runs_out_for_the_slow_only_and_what_passed_before_counts() -> None:
     question = 'def f(x):\n    """\n    >>> f(1)\n    1\n    >>> f(2)\n    2\n    """\n'
-    judge = UnitTests(seconds=1.5)
-    slow, fast = "    while x > 1: pass\n    return x\n", "    return x\n"
+    judge = UnitTests(seconds=8.0)
+    slow, fast = "    import time\n    time.sleep(1000 * (x - 1))\n    return x\n", "    return x\n"
     verdicts = await judge.judge(question, [Candidate(slow), Candidate(fast)])
     assert (verdicts[0].score, verdicts[0].passed) == (0.5, False)
     assert "out of time" in verdicts[0].detail

@@ -97,23 +97,18 @@ async def test_regex_matches_the_answer_or_the_text() -> None:
 
 
 async def test_a_pattern_without_end_is_stopped_and_blocks_nobody() -> None:
-    judge = Regex(pattern=r"(a|a?)+(b|b?)+$(?<=c)", seconds=0.3)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    ticking = asyncio.create_task(tick())
+    judge = Regex(pattern=r"(a|a?)+(b|b?)+$(?<=c)", seconds=2.0)
     began = time.monotonic()
-    verdict = await _one(judge, "", "a" * 5000 + "!")
-    ticking.cancel()
+    search = asyncio.create_task(_one(judge, "", "a" * 5000 + "!"))
+    turns = 0
+    while not search.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    verdict = search.result()
     assert (verdict.passed, verdict.score) == (None, 0.0)
-    assert "longer than 0.3 s" in verdict.detail
-    assert time.monotonic() - began < 10
-    assert ticks > 3
+    assert "longer than 2 s" in verdict.detail
+    assert time.monotonic() - began < 60
+    assert turns > 2
 
 
 SCHEMA = json.dumps({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer", "minimum": 0}}})
@@ -135,7 +130,7 @@ SCHEMA = json.dumps({"type": "object", "required": ["n"], "properties": {"n": {"
     ],
 )
 async def test_json_is_held_against_the_schema(text: str, passed: bool) -> None:
-    assert (await _one(JsonSchema(schema=SCHEMA), text)).passed is passed
+    assert (await _one(JsonSchema(schema=SCHEMA, seconds=60.0), text)).passed is passed
 
 
 @pytest.mark.parametrize(
@@ -152,7 +147,7 @@ async def test_json_is_held_against_the_schema(text: str, passed: bool) -> None:
     ids=["pattern", "names", "references"],
 )
 async def test_a_check_without_end_costs_the_verdict_and_holds_nothing_up(schema: str, text: str) -> None:
-    judge = JsonSchema(schema=schema, seconds=0.3)
+    judge = JsonSchema(schema=schema, seconds=2.0)
     check = asyncio.create_task(_one(judge, text))
     turns = 0
     while not check.done():
@@ -160,12 +155,12 @@ async def test_a_check_without_end_costs_the_verdict_and_holds_nothing_up(schema
         turns += 1
     verdict = check.result()
     assert verdict.passed is None
-    assert "longer than 0.3 s" in verdict.detail
-    assert turns > 1
+    assert "longer than 2 s" in verdict.detail
+    assert turns > 2
 
 
 async def test_a_document_of_many_items_is_judged() -> None:
-    judge = JsonSchema(schema='{"type": "array", "uniqueItems": true}', seconds=20.0)
+    judge = JsonSchema(schema='{"type": "array", "uniqueItems": true}', seconds=120.0)
     items = [{"n": n} for n in range(10_000)]
     assert (await _one(judge, json.dumps(items))).passed
     assert (await _one(judge, json.dumps([*items, items[7]]))).passed is False
@@ -226,7 +221,7 @@ def test_arithmetic_reads_equations_of_numbers_only(text: str, holds: list[bool]
 async def test_arithmetic_survives_hostile_reasoning(text: str) -> None:
     began = time.monotonic()
     verdict = await _one(Arithmetic(), text)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert verdict.passed in (None, False, True)
 
 

@@ -279,15 +279,18 @@ def watch(pid: int, wall: float, report: int) -> None:
     """Outside: waits for the child for as long as it may run, ends all that it left, and reports how it ended."""
 
     def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # what it does from here on, nothing interrupts
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.signal(signal.SIGTERM, stop)
-    signal.setitimer(signal.ITIMER_REAL, wall)
     began, how = time.monotonic(), "exit"
     try:
+        signal.signal(signal.SIGALRM, stop)
+        signal.signal(signal.SIGTERM, stop)
+        signal.setitimer(signal.ITIMER_REAL, wall)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except TimeoutError:
         how = "timeout"
     seconds = time.monotonic() - began

@@ -45,7 +45,8 @@ _NETWORK: dict[tuple[bool, bool], Literal["namespace and seccomp", "namespace", 
     (False, True): "seccomp",
     (False, False): "none",
 }
-_GRACE = 2.0  # seconds beyond its limit after which a sandbox that did not end itself is killed from here
+_SLACK = 10.0  # seconds beyond its limit that a sandbox may take to start and to end itself, on a busy machine
+_GRACE = 2.0  # seconds that one that is told to end has for that, before it is killed from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Sandbox:
             tell = -1
             outputs = [_Output(process, limits.output), _Output(process, limits.output)]
             try:
-                async with asyncio.timeout(limits.seconds + _GRACE):
+                async with asyncio.timeout(limits.seconds + _SLACK):
                     await asyncio.gather(
                         _feed(process.stdin, code + stdin),
                         outputs[0].read(process.stdout),
