@@ -29,7 +29,8 @@ SAMPLES, QUESTIONS = 12, 60
 def planted(
     directory: Path, model: str, parameters: float, chance: dict[int, float], name: str = "", **said: Any
 ) -> Path:
-    """A sweep whose samples are right with the question's chance, 20 tokens each, wrong ones all different.
+    """A sweep whose samples are right with the question's chance, 20 tokens each, wrong ones all different; each sample
+    on as many questions as the chances come to, so that no luck makes a model better than it is.
 
     ``said`` are terms, or the ``ask``ed questions' text, or ``step_flops`` of a model whose size nobody knows.
     """
@@ -43,12 +44,23 @@ def planted(
     with Store(place, write=True) as store:
         asked = [Asked(q, f"q{q}", ask.format(q), "1") for q in range(QUESTIONS)]
         sweep = store.begin(name or model, Terms(model, **given), asked, facts).id
+        right = {s: systematic(chance, rng) for s in range(-1, SAMPLES)}
         for q in range(QUESTIONS):
             for s in range(-1, SAMPLES):
-                answer = "1" if rng.random() < chance[q] else f"no {rng.random()}"
+                answer = "1" if q in right[s] else f"no {rng.random()}"
                 store.add(sweep, [Written(q, -1, s, answer, True, True, float(answer == "1"), 20, answer=answer)])
             store.charge(sweep, q, "samples", Spent(flops=20 * (SAMPLES + 1) * step_flops))
     return place
+
+
+def systematic(chance: dict[int, float], rng: random.Random) -> set[int]:
+    """Questions drawn with these chances, as many in all as the sum of the chances, to within one."""
+    drawn, passed = set(), rng.random()
+    for q in rng.sample(range(QUESTIONS), QUESTIONS):
+        if int(passed + chance[q]) > int(passed):
+            drawn.add(q)
+        passed += chance[q]
+    return drawn
 
 
 def test_votes_of_a_small_model_reach_a_large_one_at_a_stated_rate(tmp_path: Path) -> None:

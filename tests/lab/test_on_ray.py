@@ -85,9 +85,10 @@ async def test_a_question_that_fails_is_told_with_its_reason() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_node_that_is_killed_costs_nothing_that_was_drawn(cluster: Any, tmp_path: Path) -> None:
     second = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
-    cluster.wait_for_nodes()
+    cluster.wait_for_nodes(timeout=120)
     seen: list[int] = []
 
     def observe(progress: Progress) -> None:

@@ -128,9 +128,10 @@ def test_it_takes_four_times_the_questions_for_half_the_difference() -> None:
 def test_a_fit_of_coverage_finds_what_was_planted_and_predicts_what_it_did_not_see() -> None:
     rng = np.random.default_rng(random.SystemRandom().randrange(10**6))
     truth = CoverageFit(0.2, 0.6, 1.8)
-    chance = np.where(rng.random(3000) < truth.zero, 0, rng.beta(truth.a, truth.b, 3000))
-    correct = (rng.random((3000, 64)) < chance[:, None]).astype(float)
-    fit = fit_coverage(np.full(3000, 64), correct.sum(1).astype(int))
+    questions = 20_000
+    chance = np.where(rng.random(questions) < truth.zero, 0, rng.beta(truth.a, truth.b, questions))
+    correct = (rng.random((questions, 64)) < chance[:, None]).astype(float)
+    fit = fit_coverage(np.full(questions, 64), correct.sum(1).astype(int))
     assert fit.pass_at([1, 8, 64, 512]) == pytest.approx(truth.pass_at([1, 8, 64, 512]), abs=0.03)
     out = held_out(correct)
     assert out is not None

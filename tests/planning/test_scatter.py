@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -17,9 +18,21 @@ from fathom.planning.scatter import rolling
 COSTS = Costs("m", unit_seconds={1: 0.1, 16: 0.4}, depth=60.0, answer_units=4.0)
 
 
-def test_eight_runs_of_ten_come_to_lie_within() -> None:
+@pytest.mark.parametrize("cap", [None, 80])
+def test_eight_runs_of_ten_come_to_lie_within(cap: int | None) -> None:
+    """A range is of a few hundred plays, so that one alone may hold some hundredths more or less; their mean does not.
+    A cap on which many runs end may lie within with all of them."""
     rng = random.Random(random.SystemRandom().random())
-    width, cap, runs = rng.randrange(1, 9), rng.choice([None, 80]), 2000
+    held = [share_within(cap, rng) for _ in range(12)]
+    for shares in zip(*held, strict=True):
+        mean = statistics.fmean(shares)
+        assert 0.73 <= mean <= 0.87 if cap is None else mean >= 0.7
+        assert min(shares) >= 0.6
+
+
+def share_within(cap: int | None, rng: random.Random) -> tuple[float, float]:
+    """The shares of runs whose seconds, and whose tokens, lie within the ranges of a plan that is drawn here."""
+    width, runs = rng.randrange(1, 9), 500
     costs = replace(COSTS, spread=rng.uniform(0.2, 0.9), differ=rng.uniform(0.0, 0.7), most_depth=1000)
     expected = CostModel(costs, drag := rng.uniform(0.5, 2.0), pace_spread=0.0).expect(width, cap, 3)
     assert expected.seconds_range is not None
@@ -31,10 +44,7 @@ def test_eight_runs_of_ten_come_to_lie_within() -> None:
         lengths = [length if length < (cap or 1000) else (cap or 1000) + costs.answer_units for length in drawn]
         seconds += expected.seconds_range[0] <= drag * rolling(lengths, 3, costs.step) <= expected.seconds_range[1]
         tokens += expected.tokens_range[0] <= sum(lengths) <= expected.tokens_range[1]
-    assert 0.7 <= seconds / runs <= 1.0
-    assert 0.7 <= tokens / runs <= 1.0
-    if cap is None:
-        assert seconds / runs <= 0.9
+    return seconds / runs, tokens / runs
 
 
 @given(st.lists(st.floats(1, 1e3), min_size=1, max_size=12), st.integers(1, 12), st.floats(0, 1))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from random import SystemRandom
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from fathom.lab.datasets import load_dataset
 from fathom.lab.identity import terms_of
 from fathom.models import open_model
 from fathom.reasoner import Expansion
-from fathom.records import Problem, StopReason, Trajectory
+from fathom.records import Problem, Result, StopReason, Trajectory
 from fathom.recursive.checkpoint import Checkpoint, save_checkpoint
 from fathom.recursive.library import shipped
 from fathom.recursive.reasoner import RecursiveReasoner, open_recursive
@@ -46,6 +48,14 @@ def fresh(task: Task, count: int = 1) -> list[str]:
     """Puzzles drawn anew in every run."""
     x, _ = task.batch(count, torch.Generator().manual_seed(SystemRandom().randrange(2**31)))
     return [task.render(puzzle) for puzzle in x]
+
+
+async def answered(model: RecursiveReasoner, **asked: Any) -> tuple[str, Result]:
+    """The first of a dozen fresh puzzles that a search answers, and its result: it may miss some, and says so."""
+    for puzzle in fresh(model.task, 12):
+        with suppress(NoAnswer):
+            return puzzle, await fathom.asolve(model, puzzle, **asked)
+    pytest.fail("a search found nothing for any of a dozen puzzles")
 
 
 def keeps_the_rules(board: str, puzzle: str) -> bool:
@@ -85,12 +95,11 @@ async def test_every_search_solves_puzzles_and_calls_only_right_boards_valid(
     model: RecursiveReasoner, strategy: str
 ) -> None:
     found = 0
-    for puzzle in fresh(model.task, 3):
+    for puzzle in fresh(model.task, 8):
         try:
             result = await fathom.asolve(model, puzzle, strategy=strategy)
         except NoAnswer:
             continue
-        found += 1
         assert result.receipt.valid is True
         assert keeps_the_rules(result.answer, puzzle)
         spent = result.receipt.spent
@@ -98,12 +107,13 @@ async def test_every_search_solves_puzzles_and_calls_only_right_boards_valid(
         assert spent.calls >= spent.width >= 1
         assert spent.flops > 0
         assert spent.memory_bytes > 0
-    assert found >= 2
+        if (found := found + 1) == 3:
+            break
+    assert found == 3
 
 
 async def test_the_first_right_board_ends_the_search_that_runs_by_default(model: RecursiveReasoner) -> None:
-    (puzzle,) = fresh(model.task)
-    result = await fathom.asolve(model, puzzle)
+    _, result = await answered(model)
     assert result.receipt.stopped is StopReason.VERIFIED
     assert result.confidence == 1.0
     best = next(t for t in result.trajectories if t.answer == result.answer)
@@ -111,13 +121,13 @@ async def test_the_first_right_board_ends_the_search_that_runs_by_default(model:
 
 
 async def test_votes_are_among_right_boards(model: RecursiveReasoner) -> None:
-    (puzzle,) = fresh(model.task)
-    result = await fathom.asolve(model, puzzle, strategy="vote(width=12, stop=never)", budget=Budget(depth=2))
-    answered = [t for t in result.trajectories if t.answer is not None]
-    assert len(answered) == 12
-    assert all(t.valid == keeps_the_rules(t.answer or "", puzzle) == t.parsed for t in answered)
+    puzzle, result = await answered(model, strategy="vote(width=12, stop=never)", budget=Budget(depth=2))
+    ended = [t for t in result.trajectories if t.answer is not None]
+    assert len(ended) == 12
+    assert all(t.valid == keeps_the_rules(t.answer or "", puzzle) == t.parsed for t in ended)
+    assert keeps_the_rules(result.answer, puzzle)
     assert {c.votes for c in result.receipt.candidates if c.answer == result.answer} == {
-        sum(t.answer == result.answer for t in answered)
+        sum(t.answer == result.answer for t in ended)
     }
 
 
@@ -138,17 +148,22 @@ async def test_a_graph_that_three_colours_do_not_suffice_for_has_no_answer() -> 
 
 
 async def test_no_interim_answer_is_a_wrong_board(model: RecursiveReasoner) -> None:
-    (puzzle,) = fresh(model.task)
     seen = 0
-    async for update in fathom.stream(model, puzzle, strategy="vote(width=16, stop=never)", budget=Budget(depth=3)):
-        if update.answer:
-            seen += 1
-            assert keeps_the_rules(update.answer, puzzle)
+    for puzzle in fresh(model.task, 8):
+        with suppress(NoAnswer):
+            async for update in fathom.stream(
+                model, puzzle, strategy="vote(width=16, stop=never)", budget=Budget(depth=3)
+            ):
+                if update.answer:
+                    seen += 1
+                    assert keeps_the_rules(update.answer, puzzle)
+        if seen:
+            break
     assert seen
 
 
 async def test_results_depend_on_seed_and_number_and_not_on_who_else_runs(model: RecursiveReasoner) -> None:
-    (puzzle,) = fresh(model.task)
+    puzzle, one = await answered(model, strategy="beam(width=8)", seed=5)
 
     async def outcome(seed: int, groups: Sequence[tuple[int, ...]]) -> dict[int, tuple[object, ...]]:
         meter = Meter()
@@ -160,8 +175,7 @@ async def test_results_depend_on_seed_and_number_and_not_on_who_else_runs(model:
     together = await outcome(3, [(0, 1, 2, 3, 4, 5)])
     assert together == await outcome(3, [(5,), (3, 1), (4, 0), (2,)])
     assert together != await outcome(4, [(0, 1, 2, 3, 4, 5)])
-    one = await fathom.asolve(model, puzzle, strategy="beam(width=8)", seed=5)
-    other = await fathom.asolve(model, puzzle, strategy="beam(width=8)", seed=5, budget=Budget(seconds=60))
+    other = await fathom.asolve(model, puzzle, strategy="beam(width=8)", seed=5, budget=Budget(seconds=3600))
     assert (one.answer, one.receipt.spent.depth) == (other.answer, other.receipt.spent.depth)
 
 
@@ -179,7 +193,7 @@ async def test_going_on_equals_not_stopping_and_forks_go_their_own_ways() -> Non
     assert (rest.depth, rest.text, rest.value) == (6, whole.text, whole.value)
     children = await grow(session, Expansion((8, 9, 10), rest, to_step=True, units=40), meter)
     assert {(c.parent, c.depth) for c in children} == {(7, 7)}
-    assert len({c.value for c in children}) == 3
+    assert len({tuple(session.explorer.path(c.state)[-1].tolist()) for c in children}) == 3
     (concluded,) = [t async for t in session.conclude(children[:1], meter)]
     assert (concluded.answer, concluded.depth, concluded.valid) == (children[0].text, 7, None)
     session.drop([rest, *children])
@@ -224,7 +238,7 @@ async def test_cancelling_in_the_middle_of_a_step_leaves_nothing_behind() -> Non
     await asyncio.sleep(0.05)
     assert meter.spent.flops == spent
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    run = asyncio.create_task(fathom.asolve(model, puzzle, strategy="vote(width=64)"))
+    run = asyncio.create_task(fathom.asolve(model, puzzle, strategy="vote(width=1000, stop=never)"))
     await asyncio.sleep(0.03)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -234,14 +248,14 @@ async def test_cancelling_in_the_middle_of_a_step_leaves_nothing_behind() -> Non
 
 
 async def test_a_memory_limit_makes_waves_and_is_never_passed(model: RecursiveReasoner) -> None:
-    (puzzle,) = fresh(model.task)
     bytes_each = 33_280
     limit = 3 * bytes_each + 100
-    waves = await fathom.asolve(model, puzzle, strategy="vote(width=10, stop=never)", budget=Budget(memory_bytes=limit))
+    budget = Budget(memory_bytes=limit)
+    puzzle, waves = await answered(model, strategy="vote(width=10, stop=never)", budget=budget)
     assert waves.receipt.spent.width == 10
     assert waves.receipt.spent.memory_bytes == 3 * bytes_each
     for strategy in ("halving(width=10, units=1)", "beam(width=8)"):
-        run = await fathom.prepare_run(model, puzzle, strategy=strategy, budget=Budget(memory_bytes=limit))
+        run = await fathom.prepare_run(model, puzzle, strategy=strategy, budget=budget)
         with suppress(NoAnswer):
             await run.finish()
         assert bytes_each <= run.meter.spent.memory_bytes <= limit
@@ -251,11 +265,22 @@ async def test_a_memory_limit_makes_waves_and_is_never_passed(model: RecursiveRe
 
 
 async def test_a_deadline_cuts_short_and_still_gives_an_answer(model: RecursiveReasoner) -> None:
+    """However little a slow machine gets done: what is given is right, and with more time there is something."""
     (puzzle,) = fresh(model.task)
-    result = await fathom.asolve(model, puzzle, strategy="vote(width=100000, stop=never)", within=0.5)
-    assert result.receipt.stopped is StopReason.DEADLINE
-    assert keeps_the_rules(result.answer, puzzle)
-    assert result.receipt.spent.width > 1
+    for seconds in (1.0, 4.0, 16.0, 64.0):
+        answer, receipt = "", None
+        try:
+            result = await fathom.asolve(model, puzzle, strategy="vote(width=100000, stop=never)", within=seconds)
+            answer, receipt = result.answer, result.receipt
+        except NoAnswer as nothing:
+            receipt = nothing.receipt
+        assert receipt is not None
+        assert receipt.stopped is StopReason.DEADLINE
+        assert not answer or keeps_the_rules(answer, puzzle)
+        if answer and receipt.spent.width > 1:
+            break
+    else:
+        pytest.fail("a minute gave no answer of several trajectories")
     with pytest.raises(LimitError, match="deadline is too short"):
         await fathom.asolve(model, puzzle, within=0.001)
 
@@ -265,18 +290,16 @@ async def test_a_step_that_would_be_late_is_not_begun_but_the_first_one_is() -> 
     pace = (await model.prepare()).pace
     for _ in range(9):
         pace.saw(1, 60.0)
-    result = await fathom.asolve(model, fresh(model.task)[0], strategy="vote(width=1, stop=never)", within=0.4)
+    result = await fathom.asolve(model, fresh(model.task)[0], strategy="vote(width=1, stop=never)", within=2)
     assert result.receipt.stopped is StopReason.DEADLINE
     assert [t.depth for t in result.trajectories] == [1]
     await model.aclose()
 
 
 async def test_limits_on_calls_and_depth_are_kept_and_tokens_are_no_concern(model: RecursiveReasoner) -> None:
-    (puzzle,) = fresh(model.task)
-    vote = "vote(width=9, stop=never)"
-    called = await fathom.asolve(model, puzzle, strategy=vote, budget=Budget(calls=4, tokens=1))
+    _, called = await answered(model, strategy="vote(width=9, stop=never)", budget=Budget(calls=4, tokens=1))
     assert (called.receipt.spent.calls, called.receipt.spent.width, called.receipt.spent.tokens) == (4, 4, 0)
-    deep = await fathom.asolve(model, puzzle, strategy="vote(width=9, at_least=5)", budget=Budget(depth=5))
+    puzzle, deep = await answered(model, strategy="vote(width=9, at_least=5)", budget=Budget(depth=5))
     assert {t.depth for t in deep.trajectories} == {5}
     with pytest.raises(LimitError, match="depth of 1"):
         await fathom.asolve(model, puzzle, strategy="vote", budget=Budget(depth=0))
@@ -300,25 +323,39 @@ async def test_width_is_computed_together(model: RecursiveReasoner) -> None:
     await session.aclose()
 
 
-async def test_the_event_loop_is_never_held_up_by_a_step(model: RecursiveReasoner) -> None:
+async def test_the_event_loop_is_never_held_up_by_a_step() -> None:
+    """Steps that do not end before the loop has turned a hundred times more come to their end."""
+    model = await open_recursive("queens-8")
     meter = Meter()
     session = await session_of(model, fresh(model.task)[0], meter)
+    advance, turns = session.explorer.advance, 0
+    gone_on: list[bool] = []
+
+    def lasting(latents: Sequence[object], **options: bool) -> None:
+        advance(latents, **options)  # type: ignore[arg-type]
+        enough, patience = turns + 100, time.monotonic() + 60
+        while turns < enough and time.monotonic() < patience:
+            time.sleep(0.001)
+        gone_on.append(turns >= enough)
+
+    session.explorer.advance = lasting  # type: ignore[method-assign, assignment]
     growing = asyncio.create_task(grow(session, Expansion(tuple(range(64)), units=4, at_least=4), meter))
-    turns = 0
     while not growing.done():
         await asyncio.sleep(0)
         turns += 1
-    assert turns > 64
+    assert gone_on == [True] * 4
     await session.aclose()
+    await model.aclose()
 
 
 async def test_the_judge_value_wants_a_value_head_and_the_default_knows_right_from_wrong() -> None:
     model = await open_recursive("sudoku-6", constraints=False)
     puzzle = "".join(str(digit) for digit in Grid(2, 3).unique(SystemRandom(), 12).clues)
     by_value = await fathom.asolve(model, puzzle, strategy="best-of-n(width=6, judge=value)")
-    values = {t.answer: t.value for t in by_value.trajectories}
+    values = [(t.value, t.answer) for t in by_value.trajectories if t.value is not None]
     assert by_value.receipt.valid is None
-    assert values[by_value.answer] == pytest.approx(max(v for v in values.values() if v is not None), abs=0.3)
+    assert len(values) == 6
+    assert by_value.answer in {answer for value, answer in values if value == max(values)[0]}
     with pytest.raises(CapabilityError, match="revise"):
         await fathom.asolve(model, puzzle, strategy="refine")
     await model.aclose()
@@ -367,15 +404,17 @@ async def test_a_checkpoint_that_does_not_exist_is_broken_or_of_another_task(tmp
             await open_model(f"recursive:{foreign}")
     copied = tmp_path / "mine.safetensors"
     copied.write_bytes(shipped()["queens-8"].read_bytes())
-    (puzzle,) = fresh(model.task)
     mine = await open_model(f"recursive:{copied}")
-    assert (await fathom.asolve(mine, puzzle)).receipt.valid
+    assert isinstance(mine, RecursiveReasoner)
+    _, result = await answered(mine)
+    assert result.receipt.valid
     await mine.aclose()
     await model.aclose()
 
 
-async def sixteen(uri: str, puzzle: str) -> tuple[RecursiveReasoner, set[tuple[str, float | None]]]:
-    """What is different among sixteen trajectories of four steps, their boards and values; the model is closed."""
+async def sixteen(uri: str, puzzle: str) -> tuple[RecursiveReasoner, set[tuple[str, tuple[float, ...]]]]:
+    """What is different among sixteen trajectories of four steps, their boards and the values of their steps; the model
+    is closed."""
     model = await open_model(uri)
     assert isinstance(model, RecursiveReasoner)
     meter = Meter()
@@ -383,7 +422,7 @@ async def sixteen(uri: str, puzzle: str) -> tuple[RecursiveReasoner, set[tuple[s
     grown = await grow(session, Expansion(tuple(range(16)), units=4, at_least=4), meter)
     await session.aclose()
     await model.aclose()
-    return model, {(trajectory.text, trajectory.value) for trajectory in grown}
+    return model, {(trajectory.text, tuple(trajectory.state.values)) for trajectory in grown}
 
 
 async def test_with_noise_a_deterministic_model_has_different_trajectories_and_another_name() -> None:
@@ -404,13 +443,14 @@ async def test_with_noise_a_deterministic_model_has_different_trajectories_and_a
 async def test_a_noisy_model_solves_puzzles() -> None:
     model = await open_recursive("queens-8-trm", noise=0.6)
     solved = 0
-    for puzzle in fresh(model.task, 6):
+    for puzzle in fresh(model.task, 12):
         with suppress(NoAnswer):
             result = await fathom.asolve(model, puzzle, strategy="vote(width=24)", budget=Budget(depth=24))
             assert keeps_the_rules(result.answer, puzzle)
             assert result.receipt.model == "recursive:queens-8-trm(noise=0.6)"
-            solved += 1
-    assert solved >= 3
+            if (solved := solved + 1) == 4:
+                break
+    assert solved == 4
     await model.aclose()
 
 
@@ -431,13 +471,21 @@ async def test_noise_that_makes_no_sense_is_refused(uri: str, message: str) -> N
 
 @pytest.mark.parametrize(("divided", "rows"), [("\n", 8), ("/", 8), ("", 1)])
 async def test_the_board_is_written_as_the_puzzle_was(model: RecursiveReasoner, divided: str, rows: int) -> None:
-    puzzle = fresh(model.task)[0].replace("\n", divided)
-    answer = (await fathom.asolve(model, puzzle)).answer
+    for drawn in fresh(model.task, 12):
+        puzzle = drawn.replace("\n", divided)
+        with suppress(NoAnswer):
+            answer = (await fathom.asolve(model, puzzle)).answer
+            break
     assert len(answer.split(divided) if divided else [answer]) == rows
     assert len(answer) == len(puzzle)
     assert all(a == p for a, p in zip(answer, puzzle, strict=True) if p == "Q")
 
 
 def test_solve_works_without_an_event_loop_and_twice(model: RecursiveReasoner) -> None:
-    for puzzle in fresh(model.task, 2):
-        assert keeps_the_rules(fathom.solve(model, puzzle).answer, puzzle)
+    solved = 0
+    for puzzle in fresh(model.task, 12):
+        with suppress(NoAnswer):
+            assert keeps_the_rules(fathom.solve(model, puzzle).answer, puzzle)
+            if (solved := solved + 1) == 2:
+                break
+    assert solved == 2
