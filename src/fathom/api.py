@@ -20,7 +20,7 @@ from fathom.records import Message, Problem, Result, Update
 from fathom.run import Run
 from fathom.search import STRATEGIES, Strategy
 from fathom.specs import parse_pipeline
-from fathom.team import Team
+from fathom.team import Team, in_form
 
 __all__ = ["asolve", "open", "prepare_run", "solve", "stream"]
 
@@ -78,8 +78,8 @@ async def prepare_run(
         budget = Budget(seconds=within)
     problem, found = Problem.of(prompt), strategy_of(strategy, verify, model)
     form = getattr(getattr(found, "judge", None), "form", None)
-    if form is not None and isinstance(model, LanguageModel):
-        model = model.using(form=form)
+    if form is not None:
+        model = in_form(model, form)
     options: dict[str, Any] = {"form": model.form} if isinstance(model, LanguageModel) else {}
     async with AsyncExitStack() as opened:  # what is open when something is refused is closed again
         further: list[Reasoner] = []

@@ -14,11 +14,23 @@ from dataclasses import replace
 from fathom.budget import Meter
 from fathom.costs import Costed, Costs
 from fathom.errors import FathomError
+from fathom.language.model import LanguageModel
+from fathom.language.prompts import AnswerForm
 from fathom.merging import merged
 from fathom.reasoner import Capability, Expansion, Reasoner, Reserve, Session
 from fathom.records import Problem, Trajectory
 
-__all__ = ["Team"]
+__all__ = ["Team", "in_form"]
+
+
+def in_form(model: Reasoner, form: AnswerForm | str) -> Reasoner:
+    """The model asked for answers in this form, and of a team each member; models that know no forms are as they were.
+
+    Engines are shared with the model, so that closing either closes both.
+    """
+    if isinstance(model, Team):
+        return type(model)([in_form(member, form) for member in model.members])
+    return model.using(form=form) if isinstance(model, LanguageModel) else model
 
 
 class Team:

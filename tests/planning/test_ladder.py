@@ -10,7 +10,8 @@ import pytest
 import fathom
 from fathom import Budget
 from fathom.errors import UnknownModel, UsageError
-from fathom.language.engines.scripted import Latency
+from fathom.language.engines.base import Prompt
+from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.planning.ladder import EMBEDDED, Ladder
@@ -73,3 +74,15 @@ async def test_a_ladder_needs_two_models_that_exist() -> None:
         await open_model("ladder:embedded,")
     with pytest.raises(UnknownModel, match="nobody"):
         await open_model("ladder:nobody,embedded")
+
+
+async def test_a_ladder_is_asked_in_the_form_that_the_verifier_reads(scripted: Make) -> None:
+    factor = random.SystemRandom().randrange(3, 1000)
+    question = f'def times(x):\n    """Multiply.\n\n    >>> times(2)\n    {2 * factor}\n    """\n'
+
+    def write(prompt: Prompt, rng: random.Random) -> str:
+        return f"Like this:\n```python\ndef times(x):\n    return x * {factor}\n```"
+
+    model = Ladder([LanguageModel(ScriptedEngine(write)), scripted({"1": 1})])
+    result = await fathom.asolve(model, question, strategy="best-of-n(width=2, judge=tests)")
+    assert (result.answer, result.receipt.valid) == (f"def times(x):\n    return x * {factor}\n", True)

@@ -16,9 +16,9 @@ from fathom.cli.output import to_json
 from fathom.judges.base import Verifier, judge_needs
 from fathom.judges.calibration import Calibration, Labelled, calibrate, load_labelled
 from fathom.judges.registry import JUDGES
-from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Capability, Reasoner
+from fathom.team import in_form
 
 __all__ = ["judges"]
 
@@ -62,9 +62,7 @@ def judges(
         asked = load_dataset(dataset, seed=seed)
 
         async def attempt(answering: Reasoner) -> list[Labelled]:
-            if isinstance(answering, LanguageModel):
-                answering = answering.using(form=asked.form)
-            return await labelled_attempts(answering, asked, attempts, depth=depth, seed=seed)
+            return await labelled_attempts(in_form(answering, asked.form), asked, attempts, depth=depth, seed=seed)
 
         found = portal.call(_calibrated(built, model, attempt))
     if json:

@@ -22,7 +22,6 @@ from fathom.lab.statistics import mean_interval
 from fathom.lab.sweep import SweepOptions, open_sweep
 from fathom.language.download import cache_directory
 from fathom.language.engines.pace import machine
-from fathom.language.model import LanguageModel
 from fathom.planning.ability import Measured
 from fathom.planning.cost import CostModel
 from fathom.planning.population import Population
@@ -30,6 +29,7 @@ from fathom.planning.profile import Profile, Spread, digest_of
 from fathom.reasoner import Reasoner
 from fathom.records import Problem
 from fathom.search import Direct, First
+from fathom.team import in_form
 
 __all__ = ["calibrate", "profile_of"]
 
@@ -54,7 +54,7 @@ async def calibrate(
     """
     if samples < LEAST_SAMPLES:
         raise UsageError(f"a profile needs {LEAST_SAMPLES} samples a question or more, not {samples}")
-    model = model.using(form=dataset.form) if isinstance(model, LanguageModel) else model
+    model = in_form(model, dataset.form)
     costs = await _costs(model, dataset)
     depths: tuple[int | None, ...] = (0, None) if costs.unit_tokens > 0 and costs.countable else (None,)
     options = SweepOptions(samples=samples, depths=depths, seed=seed)

@@ -26,10 +26,10 @@ from fathom.lab.progress import Progress
 from fathom.lab.records import Course, Outcome, SweepInfo, Terms, Verdicts, Written
 from fathom.lab.store import Store
 from fathom.lab.sweep import Job, Sweeper, keep, progress_of, unjudged
-from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
 from fathom.records import Spent
+from fathom.team import in_form
 
 __all__ = ["Assignment", "Job", "Worker", "sweep_on_ray"]
 
@@ -106,10 +106,7 @@ class Worker:
     async def prepare(self) -> tuple[Terms, dict[str, Any]]:
         """Open the model and the dataset; say what the sweep is made under, and what is known of the model."""
         self._dataset = self.job.load()
-        model: Reasoner = await open_model(self.job.uri)
-        if isinstance(model, LanguageModel):
-            model = model.using(form=self._dataset.form)
-        self._model = model
+        self._model = model = in_form(await open_model(self.job.uri), self._dataset.form)
         terms = terms_of(model, self.job.uri, self._dataset, self.job.options.seed)
         self._sweep = SweepInfo(0, "", terms, {})
         return terms, await facts_of(model, self.job.uri, self._dataset.questions[0].prompt)

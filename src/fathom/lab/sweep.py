@@ -28,11 +28,11 @@ from fathom.lab.progress import Progress
 from fathom.lab.records import GREEDY, UNLIMITED, Course, Outcome, SweepInfo, Verdicts, Written
 from fathom.lab.spending import total
 from fathom.lab.store import Store
-from fathom.language.model import LanguageModel
 from fathom.reasoner import Capability, Reasoner
 from fathom.records import Problem, Spent
 from fathom.search.base import Terms
 from fathom.search.driver import Driver
+from fathom.team import in_form
 
 __all__ = ["Job", "SweepOptions", "Sweeper", "keep", "open_sweep", "progress_of", "unjudged"]
 
@@ -117,8 +117,7 @@ async def open_sweep(
     ``name`` is what it is called there (default: the model and the dataset). ``uri`` is what the model was opened by.
     Raises what ``Store`` and ``Store.begin`` raise.
     """
-    if isinstance(model, LanguageModel):
-        model = model.using(form=dataset.form)
+    model = in_form(model, dataset.form)
     with Store(directory, write=True) as store:
         terms = terms_of(model, uri, dataset, options.seed)
         facts = await facts_of(model, uri, dataset.questions[0].prompt)

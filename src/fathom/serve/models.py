@@ -25,6 +25,7 @@ from fathom.serve.config import EffortEntry, ModelEntry
 from fathom.serve.efforts import EFFORTS, by_curve, profile_of, told
 from fathom.serve.refusal import Refused
 from fathom.serve.wire import Effort, ModelCard
+from fathom.team import in_form
 from fathom.uris import ModelURI
 
 __all__ = ["Served", "choose", "open_served"]
@@ -47,7 +48,7 @@ class Served:
         self.created = int(time.time())
         self.masks: dict[str, str] = {}
         self.breaker = Breaker(id)
-        self._variants: dict[str, LanguageModel] = {}
+        self._variants: dict[str, Reasoner] = {}
         self._looking: asyncio.Task[None] | None = None
         self.profile: Fitted | None = None
         self.hedging: HedgedEngine | None = None
@@ -74,14 +75,14 @@ class Served:
 
     def thinking(self, form: str, sampling: Sampling | None) -> Reasoner:
         """The model as a search uses it."""
-        if not isinstance(self.model, LanguageModel):
-            if sampling is not None:
-                raise Refused(400, f"{self.id} has no sampling parameters", code="unsupported_parameter")
-            return self.model
         variant = self._variants.get(form)
         if variant is None:
-            variant = self._variants[form] = self.model.using(form=form)
-        return variant if sampling is None else variant.using(sampling=_overlaid(variant.sampling, sampling))
+            variant = self._variants[form] = in_form(self.model, form)
+        if sampling is None:
+            return variant
+        if not isinstance(variant, LanguageModel):
+            raise Refused(400, f"{self.id} has no sampling parameters", code="unsupported_parameter")
+        return variant.using(sampling=_overlaid(variant.sampling, sampling))
 
     def plainly(self, sampling: Sampling | None) -> Sampling:
         """How the tokens of a plain completion are drawn: as its model's URI says; the rest is the engine's choice."""
