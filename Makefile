@@ -19,6 +19,9 @@ BUILD_NEEDS  := pip hatchling editables
 # Held back: the version that machines without a GPU have a CPU-only wheel of; others bring gigabytes of CUDA libraries.
 HELD         := torch==2.13.0
 
+# Processes that run tests, a file at a time each; the real model that they open takes half a gigabyte in each.
+WORKERS ?= 2
+
 .PHONY: help demo test lint browser models lock clean
 help:
 	@echo "make demo   one question, answered at about 1, 5 and 20 seconds by a small model on this machine"
@@ -32,7 +35,7 @@ demo: $(VENV)/.demo-ready
 	@$(PY) examples/demo.py
 
 test: lint models browser
-	$(PY) -m pytest --cov --cov-report=term
+	$(PY) -m pytest --cov --cov-report=term --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.test-ready
 	$(PY) -m ruff check $(SOURCES)

@@ -39,7 +39,7 @@ async def test_sums_are_right_and_the_account_adds_up(model: LanguageModel) -> N
 
 
 async def test_a_deadline_is_kept_and_answered(model: LanguageModel) -> None:
-    result = await fathom.asolve(model, "What is 31 + 44?", strategy="vote(width=1000, stop=never)", within=20)
+    result = await fathom.asolve(model, "What is 31 + 44?", strategy="vote(width=64, stop=never)", within=10)
     assert result.receipt.stopped is StopReason.DEADLINE
     assert result.answer
 
