@@ -24,11 +24,10 @@ import fathom
 from fathom.judges.docstring_examples import examples_in
 from fathom.models import open_model
 
-BEST, REFINE, PAIRS = "best-of-n", "refine", "refine, 2 at a time"
+BEST, REFINE = "best-of-n", "refine"
 STRATEGIES = {
     BEST: "best-of-n(width=64, judge=tests)",
     REFINE: "refine(rounds=63, judge=tests)",
-    PAIRS: "refine(rounds=31, width=2, judge=tests)",
 }
 DEPTH = 320
 
@@ -62,9 +61,8 @@ def table(rows: list[dict[str, Any]]) -> None:
         right, verified = sum(one["passed"] for one in ran), sum(one["stopped"] == "verified" for one in ran)
         tokens, width = sum(one["tokens"] for one in ran) / n, sum(one.get("width", 0) for one in ran) / n
         print(f"| `{name}` | {share(right, n).strip()} | {tokens:.0f} | {width:.1f} | {verified} |")
-    for name in (REFINE, PAIRS):
-        mean, low, high = paired([float(row[name]["passed"]) - float(row[BEST]["passed"]) for row in rows])
-        print(f"\n{name} against {BEST}: {mean:+.1%} [{low:+.1%}, {high:+.1%}], paired")
+    mean, low, high = paired([float(row[REFINE]["passed"]) - float(row[BEST]["passed"]) for row in rows])
+    print(f"\n{REFINE} against {BEST}: {mean:+.1%} [{low:+.1%}, {high:+.1%}], paired")
 
 
 async def run(rows: list[dict[str, Any]], out: IO[str], many: int, tokens: int) -> None:
