@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from upstreams import Upstream
+from waiting import until
 
 import fathom
 from fathom import Budget, Meter, StopReason
@@ -248,9 +249,7 @@ async def test_a_cancelled_run_cancels_its_judges_requests_and_accounts_for_them
     engine = ScriptedEngine(script, latency=Latency(token=1.0))
     run = fathom.Run(LanguageModel(engine), fathom.Problem.of("?"), BestOfN(width=4, judge=LLM()))
     task = asyncio.create_task(run.finish())
-    async with asyncio.timeout(60):
-        while not run.meter.spent.tokens_by_role.get("judge"):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await until(lambda: run.meter.spent.tokens_by_role.get("judge"), 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import until
 
 import fathom
 from fathom import Budget, Meter
@@ -218,9 +219,7 @@ async def test_cancelling_cancels_the_request(server: Server) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(60):
-        while not server.disconnected:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: server.disconnected, 60)
     assert meter.spent.calls == 1
     assert meter.tokens_left == math.inf
 

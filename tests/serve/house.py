@@ -14,7 +14,7 @@ from upstreams import Upstream
 
 from fathom.serve.server import Server
 
-__all__ = ["ASKED", "Clock", "Held", "House", "Open", "until"]
+__all__ = ["ASKED", "Clock", "Held", "House", "Open"]
 
 ASKED = [{"role": "user", "content": "What is 17 times 23?"}]
 
@@ -63,9 +63,3 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for something to come about, however long this machine takes; pytest's own limit ends it."""
-    while not holds():  # noqa: ASYNC110
-        await asyncio.sleep(0.005)

@@ -7,8 +7,9 @@ from typing import Any
 
 import openai
 import pytest
-from house import ASKED, House, Open, until
+from house import ASKED, House, Open
 from upstreams import Upstream, scripted
+from waiting import until
 
 from fathom.serve.config import EffortEntry, Limits, ModelEntry
 

@@ -11,8 +11,9 @@ import aiohttp
 import msgspec
 import openai
 import pytest
-from house import ASKED, House, Open, until
+from house import ASKED, House, Open
 from upstreams import Upstream
+from waiting import until
 
 from fathom.serve import listening
 from fathom.serve.config import Limits

@@ -11,9 +11,10 @@ from typing import Any
 
 import openai
 import pytest
-from house import Held, House, Open, until
+from house import Held, House, Open
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import until
 
 from fathom.budget import Budget, Meter
 from fathom.serve.config import KeyEntry, Limits

@@ -17,6 +17,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from upstreams import Upstream
+from waiting import until
 
 from fathom.serve.openapi import document
 
@@ -188,8 +189,7 @@ def test_sigterm_lets_what_runs_come_to_its_end() -> None:
             body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
             async with aiohttp.ClientSession() as session:
                 asked = asyncio.create_task(session.post(url + "/v1/chat/completions", json=body))
-                while not upstream.running:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+                await until(lambda: upstream.running)
                 process.send_signal(signal.SIGTERM)
                 reply = await asked
                 await reply.read()

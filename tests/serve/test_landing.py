@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import openai
-from house import Open, until
+from house import Open
 from hypothesis import given
 from hypothesis import strategies as st
 from upstreams import Upstream
+from waiting import until
 
 from fathom.serve.landing import LEAST, Landings, Slot
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from house import ASKED, House, Open, until
+from house import ASKED, House, Open
 from playwright.async_api import Page, async_playwright, expect
 from upstreams import Upstream
+from waiting import until
 
 from fathom.serve.config import Limits, ModelEntry
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from house import Open, until
+from house import Open
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from upstreams import PROMPT_TOKENS, Upstream
+from waiting import until
 
 from fathom import tracing
 
@@ -98,8 +99,7 @@ async def test_the_spans_of_a_client_that_leaves_end_too(
     upstream.delay = 30.0
     house = await open_house()
     asked = asyncio.create_task(house.ask(stream=stream, fathom=fathom))
-    while not upstream.running:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await until(lambda: upstream.running)
     asked.cancel()
     names = ["chat m", "search vote(stop=never)"] if fathom else ["chat m"]
     while len(own := [s for s in exported.get_finished_spans() if s.kind is not SpanKind.CLIENT]) < len(names):  # noqa: ASYNC110

@@ -8,8 +8,9 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
-from house import ASKED, Held, House, until
+from house import ASKED, Held, House
 from upstreams import Upstream
+from waiting import until
 
 
 async def test_a_plain_completion_comes_token_by_token(house: House, upstream: Upstream) -> None:

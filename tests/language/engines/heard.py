@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,10 +47,3 @@ async def hear(engine: Engine, asked: Request | None = None, **more: Any) -> lis
     for choice in heard:
         assert [piece.finish is not None for piece in choice.pieces] == [False] * (len(choice.pieces) - 1) + [True]
     return heard
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread brings about."""
-    async with asyncio.timeout(120):
-        while not condition():  # noqa: ASYNC110 (it is the server's thread that changes it)
-            await asyncio.sleep(0.005)

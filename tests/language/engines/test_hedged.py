@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from heard import hear, request, until
+from heard import hear, request
 from upstreams import PROMPT_TOKENS, Upstream
+from waiting import until
 
 from fathom.language.engines.base import Finish
 from fathom.language.engines.hedged import HedgedEngine, _runs

@@ -7,8 +7,9 @@ import random
 
 import pytest
 from aiohttp import web
-from heard import hear, request, until
+from heard import hear, request
 from upstreams import PROMPT_TOKENS, VLLM_TOO_LONG, Upstream
+from waiting import until
 
 from fathom.errors import CapabilityError, UpstreamError, UsageError
 from fathom.language.engines.base import EngineCapability, Finish, Price, Sampling

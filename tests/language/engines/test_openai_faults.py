@@ -9,8 +9,9 @@ import random
 import time
 
 import pytest
-from heard import hear, request, until
+from heard import hear, request
 from upstreams import Upstream, scripted
+from waiting import until
 
 from fathom.errors import UpstreamError
 from fathom.language.engines.base import Finish

@@ -9,8 +9,9 @@ import sys
 import threading
 
 import pytest
-from heard import hear, request, until
+from heard import hear, request
 from upstreams import Upstream
+from waiting import until
 
 from fathom.errors import EngineError
 from fathom.language.engines.base import Finish
