@@ -249,3 +249,15 @@ def test_eased_boards_show_more_of_their_answer_than_held_out_ones() -> None:
     assert 0.25 < (shown > 3).float().mean() < 0.5
     assert shown.max() >= 8
     assert task.inputs("test").sum(-1).max() == 3
+
+
+def test_eased_puzzles_show_more_of_their_solution_and_keep_it() -> None:
+    kind = SudokuKind(unique=1, many=0, unique_clues=(4, 6), pool=40, held_out=30, eased=0.5)
+    task = Sudoku(Grid(2, 2), kind)
+    x, y = task.batch(600, torch.Generator().manual_seed(0))
+    assert ((x == 0) | (x == y)).all()
+    assert task.valid(x, y).all()
+    clues = (x > 0).sum(-1)
+    hardest = (task.inputs("test") > 0).sum(-1).max()
+    assert 0.25 < (clues > hardest).float().mean() < 0.5
+    assert clues.max() >= 15

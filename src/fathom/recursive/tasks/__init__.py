@@ -32,7 +32,7 @@ TASKS: Mapping[str, Callable[[], Task]] = {
     "sudoku-4": lambda: Sudoku(Grid(2, 2), SudokuKind(unique_clues=(4, 7), many_clues=(2, 8), pool=400, held_out=150)),
     "sudoku-6": lambda: Sudoku(Grid(2, 3), SudokuKind()),
     "sudoku-9": lambda: Sudoku(
-        Grid(3, 3), SudokuKind(unique=1, many=0, unique_clues=(28, 36), pool=1000, held_out=240)
+        Grid(3, 3), SudokuKind(unique=1, many=0, unique_clues=(28, 36), pool=1000, held_out=240, eased=0.5)
     ),
 }
 

@@ -40,6 +40,8 @@ class SudokuKind:
     """Unique puzzles, and full boards, that training draws from."""
     held_out: int = 300
     """Test inputs of either kind; the validation split has a third of that."""
+    eased: float = 0.0
+    """Share of the training puzzles that show more of their solution, anything up to all of it."""
 
     @property
     def empty(self) -> float:
@@ -124,6 +126,10 @@ class Sudoku:
         masked = torch.where(rank < clue_count[:, None], y, 0)
         x = torch.where((kind < self.kind.unique)[:, None], x, masked)
         x = torch.where((kind >= 1 - self.kind.empty)[:, None], 0, x)
+        if self.kind.eased:
+            eased, share = torch.rand(2, count, 1, generator=generator)
+            shown = torch.rand(y.shape, generator=generator) < torch.where(eased < self.kind.eased, share, 0.0)
+            x = torch.where(shown, y, x)
         # A held-out input met by chance gives way to the whole solution as its own puzzle.
         held_out = torch.isin(self._keys(x), self._held_out_keys)
         return torch.where(held_out[:, None], y, x), y
