@@ -10,6 +10,7 @@ from fathom.language.charging import charge, cut_off
 from fathom.language.choice import Choice
 from fathom.language.confidence import Watch
 from fathom.language.engines.base import Engine, Generation, Piece, Request
+from fathom.language.speed import Clock, Mark, Observer
 from fathom.language.timing import Timing
 from fathom.reasoner import Floor
 
@@ -23,6 +24,7 @@ class Requests:
         self.engine = engine
         self.timing = timing
         self._running: dict[Generation, dict[int, int]] = {}  # the ids of its open choices, by their index
+        self._clock = Clock(timing.pace)
 
     async def run(
         self,
@@ -41,8 +43,7 @@ class Requests:
         choices = [Choice() for _ in range(request.n)]
         watches = [Watch(floor) for _ in choices] if floor is not None else None
         parameters = self.engine.traits.parameters
-        since: dict[int, float] = {}  # when a choice last advanced
-        began = time.monotonic()
+        observer = Observer(self.timing, self._tick(), request.stream)
 
         def take(piece: Piece) -> Choice:
             choice = choices[piece.index]
@@ -57,8 +58,7 @@ class Requests:
                 async for piece in generation:
                     choice = take(piece)
                     self.timing.unread = 0
-                    if piece.tokens and (self.timing.pace is not None or request.stream):
-                        self._time(piece, since, began)
+                    observer.saw(piece, self._tick())
                     if piece.finish is not None:
                         running.pop(piece.index, None)
                         yield piece.index, choice
@@ -69,19 +69,14 @@ class Requests:
                         choice.weak = True
                         generation.cancel(piece.index)
             finally:
+                self._tick()
                 del self._running[generation]
                 if running:
                     await cut_off(generation, running, take)
 
-    def _time(self, piece: Piece, since: dict[int, float], began: float) -> None:
-        """Learn from a piece how long steps take now where they were measured before, and where not, how long tokens
-        do."""
-        now, before = time.monotonic(), since.get(piece.index)
-        if self.timing.pace is None:
-            self.timing.heard(piece.tokens, now - (before or began), first=before is None)
-        elif before is not None and piece.tokens == 1:
-            self.timing.stepped(sum(map(len, self._running.values())), now - before)
-        since[piece.index] = now
+    def _tick(self) -> Mark:
+        """Now, before what runs changes."""
+        return self._clock.tick(time.monotonic(), sum(map(len, self._running.values())))
 
     def stop(self, ids: Collection[int] | None = None) -> None:
         """Cancel the choices of these ids, or all: what they have so far is given back at once."""

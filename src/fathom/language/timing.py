@@ -125,15 +125,14 @@ class Timing:
         else:
             self.habits.token_seconds.saw(seconds / tokens)
 
-    def stepped(self, width: int, seconds: float) -> None:
-        """A step of so many choices took so long: the machine may be busier than when it was measured.
+    def stepped(self, steps: float, drag: float) -> None:
+        """Steps took so much longer than at the measured pace: the machine may be busier than it was then.
 
-        This is told for each of the choices, which together make one observation.
+        A choice that advanced counts for its share of each step, so that those of one step are one observation.
         """
-        if self.pace is not None:
-            seen = min(max(seconds / self.pace.step(width), LEAST_DRAG), MOST_DRAG)
-            self.habits.steps += 1 / width
-            self.habits.drag += LEARNING / width * (seen - self.habits.drag)
+        habits = self.habits
+        habits.steps += steps
+        habits.drag += (1 - (1 - LEARNING) ** steps) * (min(max(drag, LEAST_DRAG), MOST_DRAG) - habits.drag)
 
     def step(self, pace: Pace, width: int) -> float:
         """Seconds of a step at this width, as things are now."""
