@@ -4,6 +4,7 @@ python benchmarks/recursive_accuracy.py queens-8 sudoku-6 --width 20 --depths 8 
 python benchmarks/recursive_accuracy.py runs/mine/checkpoint.safetensors --inputs 200
 python benchmarks/recursive_accuracy.py queens-8-trm --sigma 0.6 --split validation
 python benchmarks/recursive_accuracy.py sudoku-6 --kind unique --rated 1 99
+python benchmarks/recursive_accuracy.py queens-8 --first-temperature 1.25 --depths 16 --widths 20
 
 A Sudoku's rating is the number of guesses that a depth-first search makes until its solution is proved unique: 0 where
 singles alone solve it.
@@ -55,6 +56,9 @@ def main() -> None:
     )
     parser.add_argument("--rated", type=int, nargs=2, metavar=("LOW", "HIGH"), help="Sudoku whose rating lies between")
     parser.add_argument("--sigma", type=float, help="noise at inference for a deterministic checkpoint (PTRM)")
+    parser.add_argument(
+        "--first-temperature", type=float, help="of the first step's noise; the checkpoint's by default"
+    )
     parser.add_argument("--split", choices=["validation", "test"], default="test")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -74,7 +78,8 @@ def main() -> None:
         if options.inputs:
             stride = max(1, len(x) // options.inputs)
             x, solutions = x[::stride][: options.inputs], solutions[::stride][: options.inputs]
-        model = checkpoint.model if options.sigma is None else checkpoint.model.with_settings(noise=options.sigma)
+        said = {"noise": options.sigma, "first_temperature": options.first_temperature}
+        model = checkpoint.model.with_settings(**{name: value for name, value in said.items() if value is not None})
         points = evaluate(
             model,
             task,
