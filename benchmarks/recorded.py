@@ -14,21 +14,19 @@ with one of those without reasoning.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from simulated import GREEDY, Embedded
 
 from fathom.answers import canonical
 from fathom.lab.pool import Pool, load_all
-from fathom.language.engines.base import EngineCapability, EngineTraits, Prompt
-from fathom.language.engines.scripted import Latency, ScriptedEngine
+from fathom.language.engines.base import Prompt
+from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
 
 LATENCY = Latency(token=0.072, crowding=0.222)
 """As measured on two slow cores with nothing else to do: 14 tokens a second at width 1, 53 at 16. Reading is free."""
-GREEDY = random.Random(0).random()
-"""What a script's generator begins with at temperature 0."""
 ALL = 999
 """The number of the greedy chain."""
 Said = tuple[int, str | None]
@@ -80,15 +78,7 @@ class Recorded:
         return self.greedy[q] if chain == ALL else self.chains[q][chain]
 
     def model(self) -> LanguageModel:
-        return LanguageModel(_Embedded(self.write, latency=LATENCY, room=16, parameters=494_000_000))
-
-
-class _Embedded(ScriptedEngine):
-    """A script that a greedy sample costs no more than another, as it is in process."""
-
-    @property
-    def traits(self) -> EngineTraits:
-        return replace(self._traits, capabilities=self._traits.capabilities | {EngineCapability.TOKENS})
+        return LanguageModel(Embedded(self.write, latency=LATENCY, room=16, parameters=494_000_000))
 
 
 def _said(pool: Pool) -> tuple[list[list[Said]], list[Said]]:
@@ -103,5 +93,5 @@ def _right(pool: Pool, q: int) -> str:
     """The key of the right answer, as one of the samples or the greedy one gave it; empty where none did."""
     for columns in (pool.samples, pool.greedy):
         for k in np.flatnonzero(columns.right[q] > 0):
-            return pool.keys[q][columns.code[q, k]]
+            return str(pool.keys[q][columns.code[q, k]])
     return ""

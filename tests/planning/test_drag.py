@@ -29,7 +29,8 @@ class Slow(ScriptedEngine):
 
     def __init__(self, slowness: float) -> None:
         latency = Latency(token=slowness * 10.0, crowding=0.1)
-        super().__init__(lambda prompt, rng: "so " * (LENGTH - 1) + f"\\boxed{{{rng.randrange(3)}}}.", latency=latency)
+        say = lambda prompt, rng: "so " * (LENGTH - 1) + f"\\boxed{{{rng.randrange(3)}}}."  # noqa: E731
+        super().__init__(say, latency=latency, parameters=7_000_000_000)  # so large that four samples are worth it
         self._traits = replace(self._traits, version="1")  # of a nameless version nothing is remembered
 
     async def pace(self) -> Pace:

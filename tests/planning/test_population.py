@@ -69,6 +69,40 @@ def test_accuracy_and_forecasts_are_what_sampling_says() -> None:
             assert forecast.then == pytest.approx(sum(then[seen]) / len(hits), abs=0.06)
 
 
+def test_the_likeliest_answer_is_forecast_as_sampling_says() -> None:
+    """It is the one that leads five samples that nobody sees, has one vote like others, and wins ties."""
+    rng = random.Random(6)
+    population = Population((Kind(2, 0.45, 0.25), Kind(1, 0.2, 0.4), Kind(1, 0.9, 0.05)), likeliest=5)
+    right = dict.fromkeys((1, 2, 3, 9), 0)
+    now: dict[Seen, list[bool]] = {}
+    then: dict[Seen, list[bool]] = {}
+    rounds = 60_000
+    for _ in range(rounds):
+        kind = rng.choices(population.kinds, [kind.weight for kind in population.kinds])[0]
+        likeliest = leader(drawn(kind, 5, rng), rng)
+        answers = ["the likeliest" if likeliest.startswith("stray") else likeliest, *drawn(kind, 8, rng)]
+
+        def won(n: int, answers: list[str] = answers) -> bool:
+            counts = Counter(answers[:n])
+            most = max(counts.values())
+            return (answers[0] if counts[answers[0]] == most else leader(answers[:n], rng)) == "right"
+
+        for n in right:
+            right[n] += won(n)
+        counts = Counter(answers[:4])
+        seen = Seen.of(sorted(counts.values(), reverse=True), 4, counts[answers[0]])
+        now.setdefault(seen, []).append(won(4))
+        then.setdefault(seen, []).append(won(9))
+    for n, count in right.items():
+        assert population.accuracy(n, greedy=True) == pytest.approx(count / rounds, abs=0.02)
+    assert {seen.likeliest for seen, hits in now.items() if len(hits) > 2500} >= {1, 2}
+    for seen, hits in now.items():
+        if len(hits) > 2500:
+            forecast = population.forecast(seen, 9)
+            assert forecast.now == pytest.approx(sum(hits) / len(hits), abs=0.06), seen
+            assert forecast.then == pytest.approx(sum(then[seen]) / len(hits), abs=0.06), seen
+
+
 def test_stopping_by_expected_gain_costs_less_than_half_and_hardly_any_accuracy() -> None:
     rng = random.Random(random.SystemRandom().random())
     population = Population(tuple(Kind(1, s / 10, 0.3 * (1 - s / 10)) for s in range(11)))
@@ -91,6 +125,9 @@ def test_stopping_by_expected_gain_costs_less_than_half_and_hardly_any_accuracy(
 @settings(max_examples=60)
 def test_probabilities_stay_probabilities(population: Population, width: int, more: int) -> None:
     assert 0 <= population.accuracy(width) <= population.coverage(width) + 1e-9 <= 1 + 1e-9
+    assert 0 <= population.accuracy(width, greedy=True) <= 1 + 1e-9
+    assert population.accuracy(1, greedy=True) == pytest.approx(population.accuracy(1))  # one that is worth no more
+    assert mean(population.draws(width, 0.01, greedy=True)) <= width + 1e-6
     assert population.coverage(width) <= population.coverage(width + more) + 1e-12
     rows = population.agreement(3, width + 3)
     assert sum(often for _, often, _, _ in rows) == pytest.approx(1.0, abs=0.05)

@@ -142,6 +142,11 @@ class Tally:
         leader, total = self.leader, self.total
         return min(1.0, leader.votes / total) if leader is not None and total > 0 else 0.0
 
+    def count(self, key: str) -> int:
+        """How many candidates reached this answer, 0 where it was not parsed."""
+        answer = self._answers.get(key)
+        return len(answer.weights) if answer is not None and answer.parsed else 0
+
     @property
     def counts(self) -> list[int]:
         """How many candidates reached each parsed answer, most first: what the rules of `stopping` ask for.

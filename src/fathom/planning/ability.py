@@ -79,9 +79,12 @@ class Ability:
             return self.undecided
         return min(self.populations, key=lambda at: (abs(at[0] - place), -at[0]))[1]
 
-    def accuracy(self, width: int, place: float, *, verified: bool = False) -> float:
-        """The expected accuracy of a vote of ``width``, or of that many attempts before a verifier."""
-        points = [(at, p.coverage(width) if verified else p.accuracy(width)) for at, p in self.populations]
+    def accuracy(self, width: int, place: float, *, verified: bool = False, greedy: bool = False) -> float:
+        """The expected accuracy of a vote of ``width``, ``greedy`` if the likeliest line of thought is the first of
+        them, or of that many attempts before a verifier."""
+        points = [
+            (at, p.coverage(width) if verified else p.accuracy(width, greedy=greedy)) for at, p in self.populations
+        ]
         for (low, below), (high, above) in itertools.pairwise(points):
             if place <= high:
                 share = (place - low) / (high - low) if place > low else 0.0

@@ -229,15 +229,21 @@ class AutoSearch(Search):
         more = max(0, min(int(limits.get("width", DEFAULT_WIDTH)), self._most - search.started)) if countable else 0
         left = {name: limit for name, limit in limits.items() if name not in ("width", "depth")}
         candidate = self._candidate(stage.member)
+        found, best = 0, 0.0
         for depth in _depths(search.depth, candidate.cost.costs.depth):
-            found, wave = most_within(candidate, left, depth, most=more)
-            if found:
-                search.depth, stage.wave = depth, wave
-                break
+            fits, wave = most_within(candidate, left, depth, most=more)
+            promised = self._promised(stage, candidate, search.started + fits, depth)
+            if fits and promised > best:
+                found, best, search.depth, stage.wave = fits, promised, depth, wave
         search.width = search.started + found
         if search.width == 2 > search.started and self.said.judge is None:
             search.width = 1  # a second vote can only make a tie
         search.greedy = search.width == 1 or self._greedy(stage)
+
+    def _promised(self, stage: Stage, candidate: Candidate, width: int, depth: int | None) -> float:
+        """The accuracy that so many samples of this depth promise."""
+        verified, greedy = self.said.selection == "verified", width == 1 or self._greedy(stage)
+        return candidate.ability.accuracy(width, candidate.place(depth), verified=verified, greedy=greedy)
 
     def _greedy(self, stage: Stage) -> bool:
         """Whether the likeliest trajectory is to be the first sample."""

@@ -127,8 +127,16 @@ class _Shape:
     def accuracy(self) -> float:
         candidate = self.candidate
         return candidate.ability.accuracy(
-            self.width, candidate.place(self.depth), verified=self.selection == "verified"
+            self.width,
+            candidate.place(self.depth),
+            verified=self.selection == "verified",
+            greedy=self._greedy,
         )
+
+    @property
+    def _greedy(self) -> bool:
+        """Whether the likeliest line of thought is the first: one alone always is."""
+        return self.width == 1 or self.candidate.cost.costs.greedy
 
     def fitting_wave(self, limits: Mapping[str, float], room: int | None) -> int | None:
         """The most patient wave that stays within the limits, or None where none does."""
@@ -171,9 +179,8 @@ class _Shape:
             return population.attempts(self.width)
         if self.selection == "graded":
             return ()
-        return population.draws(
-            min(self.width, DEFAULT_WIDTH), self.worth
-        )  # a wider one goes on only where it is close
+        width = min(self.width, DEFAULT_WIDTH)  # a wider one goes on only where it is close
+        return population.draws(width, self.worth, greedy=self._greedy)
 
     @property
     def _spec(self) -> str:

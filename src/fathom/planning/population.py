@@ -2,10 +2,11 @@
 
 To a vote, a question is how its answers fall: the share of the right one, the share of the wrong one that the model
 likes best (its *rival*), and stray ones that hardly ever come twice. A population is a mixture of such kinds of
-question. Everything that a plan asks follows from it by sums over multinomials: the accuracy of a vote at any width,
-the coverage of any number of attempts (pass@k, arXiv 2107.03374), and, once some votes are in, by Bayes how likely the
-leader is right and how likely it will be after more of them, which is what tells an easy question from a hard one and
-from one that is not worth more.
+question. The *likeliest* line of thought (greedy decoding) is no sample: it says what a vote of several samples would.
+Everything that a plan asks follows from it by sums over multinomials: the accuracy of a vote at any width, the coverage
+of any number of attempts (pass@k, arXiv 2107.03374), and, once some votes are in, by Bayes how likely the leader is
+right and how likely it will be after more of them, which is what tells an easy question from a hard one and from one
+that is not worth more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ __all__ = ["Forecast", "Kind", "Population", "Seen"]
 
 HORIZON = 16
 """Samples that are looked ahead: what so many do not change, more hardly do."""
+
+RIGHT, RIVAL, STRAY = 1, 2, 3
+"""What the likeliest line of thought may have said; 0 where nobody asked for it."""
 
 _LEAST = 0.004  # of any share when votes are explained: nothing that a model says is impossible
 _TINY = 1e-9
@@ -37,21 +41,28 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of a vote: ``votes`` in all, those for the leader (``first``), those for the runner-up."""
+    """What is known of a vote: ``votes`` in all, those for the leader (``first``), those for the runner-up.
+
+    ``likeliest`` is the place of the answer that the likeliest line of thought gave: 1 the leader, 2 the runner-up, 3
+    another; 0 where all were drawn.
+    """
 
     votes: int = 0
     first: int = 0
     second: int = 0
+    likeliest: int = 0
 
     @classmethod
-    def of(cls, counts: Sequence[int], votes: int) -> Seen:
-        """From the votes for each answer, most first, and the number of all, blank ones included."""
+    def of(cls, counts: Sequence[int], votes: int, likeliest: int | None = None) -> Seen:
+        """From the votes for each answer, most first, and the number of all, blank ones included. ``likeliest`` is how
+        many there are for the answer of the likeliest line of thought, 0 where that gave none."""
         first, second, *_ = (*counts, 0, 0)
-        return cls(votes, first, second)
+        place = 0 if likeliest is None else 1 if likeliest == first else 2 if likeliest == second else 3
+        return cls(votes, first, second, place if first else 0)
 
     def agreeing(self, more: int) -> Seen:
         """The same with so many more votes, all for the leader."""
-        return Seen(self.votes + more, self.first + more, self.second)
+        return Seen(self.votes + more, self.first + more, self.second, self.likeliest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +79,11 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Population:
-    """A mixture of kinds of question. The weights are normalised."""
+    """A mixture of kinds of question. The weights are normalised. The likeliest line of thought says what a vote of
+    ``likeliest`` samples would; 1 makes it a sample like others."""
 
     kinds: tuple[Kind, ...]
+    likeliest: int = 1
 
     def __post_init__(self) -> None:
         total = math.fsum(kind.weight for kind in self.kinds)
@@ -93,15 +106,24 @@ class Population:
 
     @cached_property
     def _hash(self) -> int:
-        return hash(self.kinds)
+        return hash((self.kinds, self.likeliest))
 
     def __hash__(self) -> int:
         return self._hash
 
     @lru_cache(maxsize=4096)  # noqa: B019  (populations are few and small, and live as long as their plans)
-    def accuracy(self, width: int) -> float:
-        """The share of questions whose right answer leads a vote of ``width``; ties go either way."""
-        return math.fsum(kind.weight * _leading(kind, 0, 0, 0, width) for kind in self.kinds)
+    def accuracy(self, width: int, *, greedy: bool = False) -> float:
+        """The share of questions whose right answer leads a vote of ``width``; ties go either way.
+
+        ``greedy`` has the likeliest line of thought among them, whose answer wins ties.
+        """
+        if not greedy:
+            return math.fsum(kind.weight * _leading(kind, 0, 0, 0, width) for kind in self.kinds)
+        return math.fsum(
+            kind.weight * chance * _leading(kind, first == RIGHT, first == RIVAL, 1, width, first)
+            for kind in self.kinds
+            for first, chance in _likeliest(kind, self.likeliest)
+        )
 
     def coverage(self, width: int) -> float:
         """The share of questions that ``width`` attempts answer rightly at least once: what a verifier can find."""
@@ -118,25 +140,28 @@ class Population:
         explained = list(self._explanations(seen))
         likely = max((weight for weight, *_ in explained), default=0.0)
         total = now = then = 0.0
-        for weight, kind, right, rival in explained:
+        for weight, kind, right, rival, first in explained:
             if weight < _NEGLIGIBLE * likely:
                 continue
-            leads = _leads(right, rival, seen.votes)
+            leads = _leads(right, rival, seen.votes, first)
             total += weight
             now += weight * leads
             more = width > seen.votes
-            then += weight * (_leading(kind, right, rival, seen.votes, width) if more else leads)
+            then += weight * (_leading(kind, right, rival, seen.votes, width, first) if more else leads)
         return Forecast(now / total, then / total)
 
-    def _explanations(self, seen: Seen) -> Iterator[tuple[float, Kind, int, int]]:
-        """Every kind of question with every reading of the votes: which of those seen are for the right answer."""
-        n = seen.votes
-        for right, rival in _readings(seen):
-            counts = right, rival, n - right - rival
-            ways = math.lgamma(n + 1) - sum(math.lgamma(count + 1) for count in counts)
+    def _explanations(self, seen: Seen) -> Iterator[tuple[float, Kind, int, int, int]]:
+        """Every kind of question with every reading of the votes: how many of those seen are for the right answer and
+        for its rival, and which of them the likeliest line of thought gave."""
+        for right, rival, first in _readings(seen):
+            counts = [right, rival, seen.votes - right - rival]
+            if first:
+                counts[first - 1] -= 1  # it was not drawn
+            ways = math.lgamma(sum(counts) + 1) - sum(math.lgamma(count + 1) for count in counts)
             for kind, logs in zip(self.kinds, self._logs, strict=True):
                 chance = math.exp(ways + sum(count * log for count, log in zip(counts, logs, strict=True)))
-                yield kind.weight * chance, kind, right, rival
+                said = max(_LEAST, dict(_likeliest(kind, self.likeliest))[first]) if first else 1.0
+                yield kind.weight * chance * said, kind, right, rival, first
 
     @cached_property
     def _logs(self) -> list[tuple[float, ...]]:
@@ -161,19 +186,28 @@ class Population:
         )
 
     @lru_cache(maxsize=256)  # noqa: B019
-    def draws(self, width: int, worth: float) -> tuple[float, ...]:
-        """The chances that a vote of at most ``width`` takes 1, 2, … samples when it stops as ``goes_on`` says."""
+    def draws(self, width: int, worth: float, *, greedy: bool = False) -> tuple[float, ...]:
+        """The chances that a vote of at most ``width`` takes 1, 2, … samples when it stops as ``goes_on`` says.
+
+        ``greedy`` has the likeliest line of thought as the first of them.
+        """
         reached = [0.0] * (width + 1)  # the chance that sample n + 1 is drawn
         for kind in self.kinds:
-            open_states = {(0, 0): 1.0}
             shares = kind.right, kind.rival, max(0.0, 1.0 - kind.right - kind.rival)
-            for n in range(width):
-                going = {(r, w): p for (r, w), p in open_states.items() if self.goes_on(_seen(r, w, n), width, worth)}
-                reached[n] += kind.weight * math.fsum(going.values())
-                open_states = {}
-                for (r, w), p in going.items():
-                    for at, share in zip(((r + 1, w), (r, w + 1), (r, w)), shares, strict=True):
-                        open_states[at] = open_states.get(at, 0.0) + p * share
+            for first, chance in _likeliest(kind, self.likeliest) if greedy else ((0, 1.0),):
+                open_states = {(int(first == RIGHT), int(first == RIVAL)): chance}
+                reached[0] += kind.weight * chance if first else 0.0
+                for n in range(1 if first else 0, width):
+                    going = {
+                        (r, w): p
+                        for (r, w), p in open_states.items()
+                        if self.goes_on(_seen(r, w, n, first), width, worth)
+                    }
+                    reached[n] += kind.weight * math.fsum(going.values())
+                    open_states = {}
+                    for (r, w), p in going.items():
+                        for at, share in zip(((r + 1, w), (r, w + 1), (r, w)), shares, strict=True):
+                            open_states[at] = open_states.get(at, 0.0) + p * share
         return tuple(before - after for before, after in itertools.pairwise(reached))
 
     def agreement(self, first: int, width: int) -> list[tuple[int, float, float, float]]:
@@ -208,17 +242,31 @@ def _sound(kind: Kind, total: float) -> Kind:
     return Kind(kind.weight / total, right, min(1.0 - right, max(0.0, kind.rival)))
 
 
-def _leads(right: int, rival: int, votes: int) -> float:
-    """The chance that the right answer leads, ties broken at random; stray answers have one vote each."""
+@lru_cache(maxsize=4096)
+def _likeliest(kind: Kind, samples: int) -> tuple[tuple[int, float], ...]:
+    """The chances that the likeliest line of thought gives the right answer, its rival and another one: those that each
+    leads so many samples."""
+    right = _leading(kind, 0, 0, 0, samples)
+    rival = _leading(Kind(1.0, min(1.0 - _LEAST, kind.rival), kind.right), 0, 0, 0, samples)
+    return (RIGHT, right), (RIVAL, rival), (STRAY, max(0.0, 1.0 - right - rival))
+
+
+def _leads(right: int, rival: int, votes: int, first: int = 0) -> float:
+    """The chance that the right answer leads, ties broken at random, or as the likeliest line of thought (``first``)
+    says; stray answers have one vote each."""
     stray = votes - right - rival
     top = max(right, rival, 1 if stray else 0)
     if right < top or top == 0:
+        return 0.0
+    if first == RIGHT:
+        return 1.0
+    if (first == RIVAL and rival == top) or (first == STRAY and top == 1):
         return 0.0
     return 1.0 / (1 + (rival == top) + (stray if top == 1 else 0))
 
 
 @lru_cache(maxsize=1 << 16)
-def _leading(kind: Kind, right: int, rival: int, votes: int, width: int) -> float:
+def _leading(kind: Kind, right: int, rival: int, votes: int, width: int, first: int = 0) -> float:
     """The chance that the right answer leads after ``width`` votes, given those that are in."""
     m = width - votes
     s = kind.right
@@ -233,30 +281,37 @@ def _leading(kind: Kind, right: int, rival: int, votes: int, width: int) -> floa
         for j in range(rest + 1):
             if rival + j > right + i:
                 break
-            inner += pair * _leads(right + i, rival + j, width)
+            inner += pair * _leads(right + i, rival + j, width, first)
             pair = pair * (rest - j) / (j + 1) * q / (1.0 - q) if q < 1.0 else float(j + 1 == rest)
         total += chance * inner
         chance *= rest / (i + 1) * s / (1.0 - s)
     return total
 
 
-def _readings(seen: Seen) -> Iterator[tuple[int, int]]:
-    """Votes for the right answer and for its rival that look like what was seen; the other answers are stray."""
+def _readings(seen: Seen) -> Iterator[tuple[int, int, int]]:
+    """Votes for the right answer and for its rival that look like what was seen, and which of these the likeliest line
+    of thought gave (0 where it was not asked for); the other answers are stray."""
     n, first, second = seen.votes, seen.first, seen.second
-    blank = n - first - second
-    pairs = {(first, second), (second, first)}
-    if second == 1:
-        pairs |= {(first, 0), (0, first)}  # the runner-up is stray
-    if first <= 1:
-        pairs |= {(0, 0)}
-    if first == second == 1:
-        pairs |= {(1, 0), (0, 1)}
-    yield from sorted(pair for pair in pairs if blank >= 0)
+    roles = (RIGHT, RIVAL, STRAY)
+    found = set()
+    for leader, runner_up in itertools.product(roles, roles):
+        if leader == runner_up != STRAY or (leader == STRAY and first > 1) or (runner_up == STRAY and second > 1):
+            continue
+        if second == 0 and runner_up != STRAY and leader == STRAY:
+            continue
+        right, rival = (first if leader == role else second if runner_up == role else 0 for role in roles[:2])
+        said = (0, leader, runner_up, STRAY)[seen.likeliest]
+        if (said != STRAY or n > right + rival) and (not said or said == STRAY or (right, rival)[said - 1]):
+            found.add((right, rival, said))
+    if n >= first + second:
+        yield from sorted(found)
 
 
-def _seen(right: int, rival: int, votes: int) -> Seen:
+def _seen(right: int, rival: int, votes: int, said: int = 0) -> Seen:
+    """What a vote looks like; ``said`` is what the likeliest line of thought gave."""
     stray = votes - right - rival
     second, first = sorted((right, rival))
     if stray and second == 0:
         first, second = max(first, 1), 1 if first or stray > 1 else 0
-    return Seen(votes, first, second)
+    given = (right, rival, 1)[said - 1] if said else 0
+    return Seen(votes, first, second, 0 if not said else 1 if given == first else 2 if given == second else 3)

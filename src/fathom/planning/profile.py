@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from fathom.planning.population import Kind, Population
 __all__ = ["Fitted", "Profile", "Spread", "digest_of", "fit", "kept_profile", "load", "profile_directory", "save"]
 
 VERSION = 1
+LIKELIEST = 16
+"""Samples that the greedy answer is worth at most."""
 _PLAIN = ("direct", "first")  # that need nothing of the engine that a run would have to ask for
 
 
@@ -87,14 +89,23 @@ def _ability(
     by_depth = {math.inf if spread.depth is None else float(spread.depth): spread.kinds for spread in spreads}
     depths = tuple(sorted(by_depth))
     last = max(1, len(depths) - 1)
+    populations = [Population(tuple(Kind(*kind) for kind in by_depth[d])) for d in depths]
+    likeliest = _likeliest(populations[-1], curves) if populations else 1
     return Ability(
-        tuple((at / last, Population(tuple(Kind(*kind) for kind in by_depth[d]))) for at, d in enumerate(depths)),
+        tuple((at / last, replace(population, likeliest=likeliest)) for at, population in enumerate(populations)),
         questions,
         label,
         others=tuple(curve for curve in curves if curve.strategy.partition("(")[0] in _PLAIN),
         depths=depths,
         usual=max(1.0, depth),
     )
+
+
+def _likeliest(population: Population, curves: Sequence[Measured]) -> int:
+    """How many samples' vote the greedy answer was found to be worth, at the chains' own end; 1 where it was not
+    measured."""
+    found = [curve.accuracy for curve in curves if curve.strategy == "direct"]
+    return max((n for n in range(1, LIKELIEST + 1) if found and population.accuracy(n) <= found[0]), default=1)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class Stage:
     def seen(self) -> Seen:
         """The votes that are in."""
         search = self.samples
-        return Seen() if search is None else Seen.of(search.tally.counts, len(search.tally))
+        return Seen() if search is None else Seen.of(search.tally.counts, len(search.tally), search.likeliest_votes)
 
     @property
     def lengths(self) -> list[int]:

@@ -106,6 +106,14 @@ class SampleSearch(Search):
         self._whole[trajectory.key] = self._whole.get(trajectory.key, False) or trajectory.finished
 
     @property
+    def likeliest_votes(self) -> int | None:
+        """How many gave the answer that the likeliest one gave, 0 where it gave none; None as long as it is not in."""
+        likeliest = self.trajectories.get(-1 if self._likeliest is None else self._likeliest)
+        if likeliest is None or likeliest.id not in self.settled:
+            return None
+        return 0 if likeliest.answer is None else self.tally.count(likeliest.key)
+
+    @property
     def out(self) -> int:
         """Samples that were started and are not over."""
         return self.started - len(self.settled) - self.failed
