@@ -160,7 +160,7 @@ class Population:
             ways = math.lgamma(sum(counts) + 1) - sum(math.lgamma(count + 1) for count in counts)
             for kind, logs in zip(self.kinds, self._logs, strict=True):
                 chance = math.exp(ways + sum(count * log for count, log in zip(counts, logs, strict=True)))
-                said = max(_LEAST, dict(_likeliest(kind, self.likeliest))[first]) if first else 1.0
+                said = max(_LEAST, _likeliest(kind, self.likeliest)[first - 1][1]) if first else 1.0
                 yield kind.weight * chance * said, kind, right, rival, first
 
     @cached_property
@@ -313,5 +313,4 @@ def _seen(right: int, rival: int, votes: int, said: int = 0) -> Seen:
     second, first = sorted((right, rival))
     if stray and second == 0:
         first, second = max(first, 1), 1 if first or stray > 1 else 0
-    given = (right, rival, 1)[said - 1] if said else 0
-    return Seen(votes, first, second, 0 if not said else 1 if given == first else 2 if given == second else 3)
+    return Seen.of((first, second), votes, (right, rival, 1)[said - 1] if said else None)

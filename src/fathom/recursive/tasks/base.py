@@ -22,6 +22,7 @@ __all__ = [
     "SplitName",
     "Task",
     "draw",
+    "eased_cells",
     "in_form_of",
     "read_board",
     "settings_for",
@@ -108,6 +109,14 @@ def settings_for(task: Task, preset: str, size: str = "tiny", **overrides: Any) 
 def draw(limit: int, count: int, generator: torch.Generator) -> Tensor:
     """``count`` indices below ``limit``, uniformly."""
     return torch.randint(limit, (count,), generator=generator)
+
+
+def eased_cells(y: Tensor, eased: float, generator: torch.Generator) -> Tensor:
+    """Which cells of the answers ``y`` (N, L) to show beside what is given: of a share ``eased`` of the answers any
+    share, up to all; of the others none.
+    """
+    at, share = torch.rand(2, len(y), 1, generator=generator)
+    return torch.rand(y.shape, generator=generator) < torch.where(at < eased, share, 0.0)
 
 
 def unseen(generate: Callable[[int], Tensor], count: int, seen: set[bytes]) -> Tensor:

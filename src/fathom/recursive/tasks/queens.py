@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fathom.errors import InputError
 from fathom.recursive.config import Shape
-from fathom.recursive.tasks.base import SplitName, read_board, show_board
+from fathom.recursive.tasks.base import SplitName, eased_cells, read_board, show_board
 from fathom.recursive.tasks.enumerated import EnumeratedTask
 
 __all__ = ["Queens", "solutions"]
@@ -61,8 +61,7 @@ class Queens(EnumeratedTask):
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, y = super().batch(count, generator)
         if self.eased:
-            eased, share = torch.rand(2, count, 1, generator=generator)
-            shown = x | y & (torch.rand(y.shape, generator=generator) < torch.where(eased < self.eased, share, 0.0))
+            shown = x | y & eased_cells(y, self.eased, generator)
             # With no more queens than inputs have, it might be a held-out one.
             x = torch.where(shown.sum(-1, keepdim=True) > max(SHOWN), shown, x)
         return x, y

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fathom.errors import InputError
 from fathom.recursive.config import Shape
-from fathom.recursive.tasks.base import SplitName, draw, read_board, show_board, unseen
+from fathom.recursive.tasks.base import SplitName, draw, eased_cells, read_board, show_board, unseen
 from fathom.recursive.tasks.sudoku_completion import nearest_completion
 from fathom.recursive.tasks.sudoku_solver import Grid, Puzzle
 
@@ -127,9 +127,7 @@ class Sudoku:
         x = torch.where((kind < self.kind.unique)[:, None], x, masked)
         x = torch.where((kind >= 1 - self.kind.empty)[:, None], 0, x)
         if self.kind.eased:
-            eased, share = torch.rand(2, count, 1, generator=generator)
-            shown = torch.rand(y.shape, generator=generator) < torch.where(eased < self.kind.eased, share, 0.0)
-            x = torch.where(shown, y, x)
+            x = torch.where(eased_cells(y, self.kind.eased, generator), y, x)
         # A held-out input met by chance gives way to the whole solution as its own puzzle.
         held_out = torch.isin(self._keys(x), self._held_out_keys)
         return torch.where(held_out[:, None], y, x), y
