@@ -2,6 +2,7 @@
 
     python benchmarks/planning_prediction.py simulated
     python benchmarks/planning_prediction.py embedded --questions 8
+    python benchmarks/planning_prediction.py recorded --questions 60    # two sweeps' chains, in virtual time
 
 Fixed votes of several widths, and answers without reasoning, are predicted by the cost model and run to their end
 without a deadline. The usual length of a chain is that of the runs before: each question is predicted from what was
@@ -19,13 +20,15 @@ import argparse
 import asyncio
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import simulated
 from intervals import share
 from planning_auto import question
+from recorded import Recorded
 from resumable import kept
 
 import fathom
@@ -43,10 +46,14 @@ RUNS = (
 )
 
 
-async def measure(model: Reasoner, text: str, seed: int) -> list[dict[str, Any]]:
-    """Predicted and real seconds of every run on one question."""
+async def measure(
+    model: Reasoner, text: str, seed: int, before: Callable[[int], None] | None = None
+) -> list[dict[str, Any]]:
+    """Predicted and real seconds of every run on one question. ``before`` is told the number of each run."""
     rows = []
-    for strategy, width, depth in RUNS:
+    for number, (strategy, width, depth) in enumerate(RUNS):
+        if before is not None:
+            before(number)
         meter = Meter()
         session = await model.open(Problem.of(text), meter, seed=seed)
         (candidate,) = survey(session, meter).candidates.values()
@@ -75,6 +82,16 @@ async def simulate(questions: int) -> list[dict[str, Any]]:
     await model.prepare()
     found = [await measure(model, f"question {number}", 1000 * number) for number in range(questions)]
     return [row for rows in found for row in rows]
+
+
+async def recorded(said: Recorded, questions: int) -> list[dict[str, Any]]:
+    """Each run on a question draws its chains anew."""
+    model = said.model()
+    await model.prepare()
+    rows = []
+    for q in range(min(questions, len(said.questions))):
+        rows += await measure(model, f"question {q}", 1000 * q, before=partial(said.begin, q))
+    return rows
 
 
 async def embedded(rows: list[dict[str, Any]], out: Path, questions: int) -> None:
@@ -114,13 +131,16 @@ def within(rows: list[dict[str, Any]], what: str, bounds: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("simulated", "embedded"))
+    parser.add_argument("what", choices=("simulated", "recorded", "embedded"))
     parser.add_argument("--questions", type=int, default=12)
     parser.add_argument("--warm", type=int, default=2)
+    parser.add_argument("--sweeps", type=Path, nargs=2, default=(Path("runs/arith"), Path("runs/arith0")))
     parser.add_argument("--out", type=Path, default=Path("runs/planning_prediction.jsonl"))
     options = parser.parse_args()
     if options.what == "simulated":
         rows = simulated.run(simulate(options.questions))
+    elif options.what == "recorded":
+        rows = simulated.run(recorded(Recorded(*options.sweeps), options.questions))
     else:
         rows = kept(options.out)
         asyncio.run(embedded(rows, options.out, options.questions))

@@ -7,6 +7,7 @@ not known is left empty, and is learned from use (:mod:`fathom.planning.learned`
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -34,7 +35,7 @@ class Costs:
 
     ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
     Lengths scatter: ``spread`` is the standard deviation of their logarithm among trajectories of one problem,
-    ``differ`` that of the problems' own usual lengths. ``room`` trajectories run well together. Answers that are not
+    ``differ`` that of the problems' own usual lengths, which rests on so many degrees of ``freedom``. ``room`` trajectories run well together. Answers that are not
     ``countable`` (free text) cannot vote. ``greedy`` says that the likeliest trajectory is worth being the first.
     """
 
@@ -47,6 +48,7 @@ class Costs:
     depth: float = 48.0
     spread: float = SPREAD
     differ: float = DIFFER
+    freedom: float = math.inf
     most_depth: int | None = None
     answer_units: float = 0.0
     answer_spread: float = 0.0

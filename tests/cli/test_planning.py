@@ -46,6 +46,13 @@ def test_a_plan_is_shown_with_its_runners_up_and_nothing_is_generated(tmp_path: 
     assert "stated priors" in shown.stdout
 
 
+def test_a_plan_for_puzzles_is_of_attempts_until_one_is_right_and_needs_no_puzzle(tmp_path: Path) -> None:
+    told = fathom(tmp_path, "plan", "-m", "recursive:coloring-8", "--within", "60s", "--json")
+    assert json.loads(told.stdout)["choice"]["strategy"].startswith("best-of-n(width=128")
+    heads = fathom(tmp_path, "plan", "-m", "recursive:queens-8-micro(constraints=false)", "--json")
+    assert json.loads(heads.stdout)["choice"]["strategy"].startswith("vote(width=16")
+
+
 @pytest.mark.slow
 def test_a_profile_is_made_kept_and_planned_from(tmp_path: Path) -> None:
     rows = [{"question": "?" * n, "answer": str(n)} for n in range(3, 15)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 
 import pytest
 
 from fathom.language.engines.base import EngineTraits
 from fathom.language.prompts import FORMS
 from fathom.language.timing import Habits, Timing
+from fathom.planning.cost import CostModel
 
 
 @pytest.mark.parametrize("width", [1, 4, 16])
@@ -34,3 +36,23 @@ def test_questions_are_told_from_their_chains_however_many_and_whichever_ends_fi
         assert spread == pytest.approx(within, rel=0.35)
         assert differ == pytest.approx(between, rel=0.25)
     assert habits.log_depth == pytest.approx(4.0, abs=0.6)
+
+
+def test_ranges_hold_eight_runs_of_ten_after_few_questions() -> None:
+    """How questions differ is then hardly known, and that is reckoned with."""
+    rng = random.Random(random.SystemRandom().random())
+    held: list[bool] = []
+    for _ in range(120):
+        within, between = rng.uniform(0.4, 0.9), rng.uniform(0.5, 1.1)
+        questions = [rng.gauss(3.5, between) for _ in range(rng.randrange(3, 13) + 20)]
+        asked = [[max(1, round(math.exp(rng.gauss(usual, within)))) for _ in range(8)] for usual in questions]
+        habits = Habits()
+        for chains in asked[20:]:
+            timing = Timing(EngineTraits("m", None), FORMS["short"], None, habits)
+            for length in chains:
+                timing.finished(length)
+        costs = Timing(EngineTraits("m", None), FORMS["short"], None, habits).costs(0)
+        told = CostModel(costs).expect(8, None, 8).tokens_range
+        assert told is not None
+        held += [told[0] <= sum(chains) <= told[1] for chains in asked[:20]]
+    assert 0.72 <= statistics.fmean(held) <= 0.88

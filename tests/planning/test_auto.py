@@ -134,6 +134,14 @@ async def test_a_question_that_no_attempt_gets_right_is_given_up(scripted: Make)
     assert result.receipt.valid is False
 
 
+@pytest.mark.parametrize("budget", [Budget(seconds=600), Budget(tokens=10**6), Budget(calls=10**4)], ids=str)
+async def test_a_verifier_and_a_limit_leave_room_for_more_attempts(scripted: Make, budget: Budget) -> None:
+    limited = await fathom.asolve(scripted(HARD), "?", verify=Accepts("never"), budget=budget)
+    assert 16 < limited.receipt.spent.width <= 128
+    free = await fathom.asolve(scripted(HARD), "?", verify=Accepts("never"))
+    assert free.receipt.spent.width <= 16
+
+
 async def test_free_text_is_written_once(scripted: Make) -> None:
     result = await fathom.asolve(scripted(lambda prompt, rng: f"a poem {rng.random()}", form="text"), "Write.")
     assert result.receipt.spent.width == 1

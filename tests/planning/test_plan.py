@@ -90,6 +90,14 @@ def test_without_limits_it_plans_as_wide_as_a_vote_is_by_default() -> None:
     assert "stated priors" in found.explained()
 
 
+@pytest.mark.parametrize("limits", [{"seconds": 3000.0}, {"tokens": 10**6}, {"calls": 500}, {"cost": 5.0}], ids=str)
+def test_a_verifier_and_a_limit_plan_for_more_attempts_than_a_vote(limits: dict[str, float]) -> None:
+    assert plan(candidate(), limits, selection="verified").choice.width == 128
+    assert plan(candidate(), limits | {"width": 20}, selection="verified").choice.width == 20
+    assert plan(candidate(), limits).choice.width == 16
+    assert plan(candidate(), {}, selection="verified").choice.width == 16
+
+
 def test_few_tokens_are_shared_by_few_samples_each_with_enough() -> None:
     found = plan(candidate(), {"tokens": 400})
     assert found.choice.depth is not None
@@ -114,7 +122,7 @@ def test_a_model_that_generates_nothing_is_planned_in_steps() -> None:
     found = plan(latent, {"depth": 4, "tokens": 1}, selection="verified")
     assert found.fits
     assert found.choice.depth == 4
-    assert found.choice.strategy.startswith("best-of-n(width=16")
+    assert found.choice.strategy == "best-of-n(width=128, depth=4)"
 
 
 def test_a_queue_and_a_full_house_leave_less() -> None:

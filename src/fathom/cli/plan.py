@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fathom.budget import Budget
 from fathom.cli.live import download_progress
@@ -116,7 +116,7 @@ def _show(found: Plan) -> None:
     if len(set(columns["model"])) == 1:
         del columns["model"]
     columns = {name: cells for name, cells in columns.items() if any(cells)}
-    table = Table(*columns)
+    table = Table(*(Column(name, no_wrap=name == "strategy") for name in columns))
     for row, cells in enumerate(zip(*columns.values(), strict=True)):
         table.add_row(*cells, style="dim" if row else "bold")
     console.print(table)

@@ -21,6 +21,7 @@ UNLIMITED = 1 << 20
 SLACK = 1.3  # short readings cost more a token than the long one that was measured
 GUESSED = 4  # questions that the guess of how they differ counts for, beside those that were seen
 LEARNING = 0.1  # the weight of what was just seen in a running mean, once it has seen enough
+REMEMBERED = 40  # questions that a running mean with half that weight tells of
 SHOWN = 20  # steps after which the drag is that of this machine now, and not what was assumed
 LEAST_DRAG, MOST_DRAG = 0.7, 5.0  # beyond these a step's time says more of what else happened in it
 
@@ -182,6 +183,7 @@ class Timing:
             depth=self.usual_depth,
             spread=math.sqrt(self.habits.within),
             differ=math.sqrt(max(0.0, self.habits.between)),
+            freedom=GUESSED - 1 + min(self.habits.questions, REMEMBERED),
             most_depth=DEFAULT_DEPTH,
             answer_units=self.habits.conclusion.mean if self.form.tokens else 0.0,
             answer_spread=self.habits.conclusion.spread if self.form.tokens else 0.0,

@@ -23,7 +23,7 @@ from fathom.judges.registry import judge_option
 from fathom.planning.cost import CostModel
 from fathom.planning.learned import learned, remember
 from fathom.planning.outlook import Outlook, survey
-from fathom.planning.plan import DEFAULT_WIDTH, WORTH, Candidate, Choice, Plan, Selection, most_within, plan
+from fathom.planning.plan import WORTH, Candidate, Choice, Plan, Selection, most_within, plan, widest
 from fathom.planning.population import Population
 from fathom.planning.prior import prior
 from fathom.planning.probing import probe
@@ -51,7 +51,7 @@ class Auto(Strategy):
     """Plan strategy, width and depth from the limits, and again while running; stop where more would hardly help."""
 
     judge: Verifier | None = judge_option(None, "who decides: then it plans attempts, and a verifier's yes ends them")
-    width: int | None = option(None, "samples at most (default: the budget's width, else 16)")
+    width: int | None = option(None, "samples at most (default: the budget's width, else 16, or 128 before a verifier)")
     depth: int | None = option(None, "units of reasoning for each at most; 0 answers at once")
     worth: float = option(WORTH, "the gain in accuracy below which all that could still be spent is saved")
     profile: str | None = option(None, "a profile's file (default: the latest one of this model that is kept)")
@@ -226,7 +226,7 @@ class AutoSearch(Search):
         stage.planned = len(search.settled)
         countable = self.outlook.candidates[stage.member].cost.costs.countable or self.said.judge is not None
         limits = self.limits
-        more = max(0, min(int(limits.get("width", DEFAULT_WIDTH)), self._most - search.started)) if countable else 0
+        more = max(0, min(int(limits.get("width", self._most)), self._most - search.started)) if countable else 0
         left = {name: limit for name, limit in limits.items() if name not in ("width", "depth")}
         candidate = self._candidate(stage.member)
         found, best = 0, 0.0
@@ -253,7 +253,8 @@ class AutoSearch(Search):
     def _most(self) -> int:
         """Samples at most, whatever is left, drafts besides."""
         terms = self.terms
-        most = self.said.width or terms.width or min(DEFAULT_WIDTH, terms.max_width or DEFAULT_WIDTH)
+        default = widest(self.left, self.said.selection)
+        most = self.said.width or terms.width or min(default, terms.max_width or default)
         return min(most, terms.width or most, most_of(self.said.judge) or most) + len(terms.drafts)
 
     def _wanted(self, stage: Stage) -> int:

@@ -147,6 +147,7 @@ class CostModel:
             median=self._median,
             spread=costs.spread,
             differ=costs.differ,
+            freedom=costs.freedom,
             cap=cap,
             stating=costs.answer_units,
             wording=costs.answer_spread,

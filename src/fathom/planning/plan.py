@@ -18,7 +18,7 @@ from fathom.planning.ability import Ability, Measured
 from fathom.planning.cost import CostModel, Prediction
 from fathom.specs import Spec
 
-__all__ = ["WORTH", "Candidate", "Choice", "Plan", "Selection", "most_within", "plan"]
+__all__ = ["WORTH", "Candidate", "Choice", "Plan", "Selection", "most_within", "plan", "widest"]
 
 Selection = Literal["vote", "verified", "graded"]
 """How one answer of several is chosen: by count, by a verifier's word, or by a judge that grades."""
@@ -27,6 +27,7 @@ WORTH = 0.01
 """The accuracy that everything still to come must promise to be worth its cost: one point."""
 
 DEFAULT_WIDTH = 16
+_SPENDING = ("seconds", "tokens", "cost", "calls")
 _WIDTHS = (1, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 _DEPTHS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0, 1.25, 1.5, 2.0, 3.0)  # of the usual one
 _PATIENT = 4  # trajectories at a time where nothing hurries: enough to see whether they agree
@@ -229,7 +230,7 @@ def _shapes(
     member: int, candidate: Candidate, limits: Mapping[str, float], selection: Selection, worth: float
 ) -> Iterator[_Shape]:
     costs = candidate.cost.costs
-    most = limits.get("width", DEFAULT_WIDTH)
+    most = limits.get("width", widest(limits, selection))
     widths = [w for w in _WIDTHS if w <= min(most, costs.max_width or most)]
     if not costs.countable and selection == "vote":
         widths = [1]
@@ -258,6 +259,16 @@ def _feasible(shapes: Iterable[_Shape], limits: Mapping[str, float], room: int |
             waves[at] = widths[at].fitting_wave(limits, room) or 0
             low, high = (at, high) if waves[at] else (low, at - 1)
         yield from ((shape, waves[at]) for at, shape in enumerate(widths[: low + 1]))
+
+
+def widest(limits: Mapping[str, float], selection: Selection) -> int:
+    """Trajectories at most where no width is laid down.
+
+    One right answer ends a search with a verifier, and a wrong one is worth nothing: so it is given all of the grid
+    where anything limits what it spends.
+    """
+    spends_it_all = selection == "verified" and any(name in limits for name in _SPENDING)
+    return _WIDTHS[-1] if spends_it_all else DEFAULT_WIDTH
 
 
 def most_within(

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from fathom.budget import Budget, Meter
 from fathom.errors import CapabilityError
+from fathom.judges.value import Value
 from fathom.planning.outlook import survey
 from fathom.planning.plan import Plan, plan
 from fathom.planning.probing import probe
-from fathom.reasoner import Reasoner
+from fathom.reasoner import Capability, Reasoner
 from fathom.records import Problem
 from fathom.search.base import Strategy
 
@@ -30,16 +31,19 @@ async def plan_for(
 ) -> Plan:
     """What ``auto`` would begin with on this model within this budget, for a question of usual length or this one.
 
-    ``strategy`` is an Auto with options of its own, a judge for instance. Nothing is generated. Raises what opening a
-    session raises: a deadline in which not even the prompt can be read is refused.
+    ``strategy`` is an Auto with options of its own, a judge for instance; a model that knows what is right is asked by
+    default. Nothing is generated. Raises what opening a session raises: a deadline in which not even the prompt can be
+    read is refused.
     """
     from fathom.planning.auto import Auto
 
     said = strategy if isinstance(strategy, Auto) else Auto()
+    if Capability.VALID in model.capabilities:
+        said = said.judged_by_default(Value())
     if missing := said.required - model.capabilities:
         raise CapabilityError(f"auto needs {', '.join(sorted(missing))} here, which {model.name} does not offer")
     meter = Meter(budget)
-    session = await model.open(Problem.of(prompt or USUAL), meter)
+    session = await model.open(Problem.of(prompt if prompt is not None else getattr(model, "usual", USUAL)), meter)
     try:
         outlook = survey(session, Meter(budget), profile or said.profile)
     finally:

@@ -26,7 +26,7 @@ Range = tuple[float, float]
 class Shape:
     """What is played: up to ``width`` trajectories, ``wave`` at a time, ``first`` seconds after the start. Lengths lie
     around ``median``; the standard deviation of their logarithm is ``spread`` on one question, and ``differ`` that of
-    the questions' own medians. Each is cut at ``cap``, and one that is takes ``stating`` further units, ``wording``
+    the questions' own medians, known with so many degrees of ``freedom``. Each is cut at ``cap``, and one that is takes ``stating`` further units, ``wording``
     more or less on average, after ``reading`` seconds. ``draws[n]`` is the chance that it ends after n + 1
     trajectories; empty, all are drawn."""
 
@@ -35,6 +35,7 @@ class Shape:
     median: float
     spread: float
     differ: float
+    freedom: float
     cap: int
     stating: float
     wording: float
@@ -60,12 +61,20 @@ def _middle(values: Sequence[float]) -> Range:
 def _play(shape: Shape, step: Callable[[int], float], rng: random.Random) -> tuple[float, float]:
     """Seconds and units of one play."""
     n = rng.choices(range(1, len(shape.draws) + 1), shape.draws)[0] if shape.draws else shape.width
-    median = shape.median * math.exp(rng.gauss(0.0, shape.differ))
+    median = shape.median * math.exp(shape.differ * _student(shape.freedom, rng))
     lengths = [min(shape.cap, median * math.exp(rng.gauss(0.0, shape.spread))) for _ in range(n)]
     cut = sum(length >= shape.cap for length in lengths)
     stated = [max(0.0, rng.gauss(shape.stating, ABOUT_MEAN * shape.wording)) if cut else 0.0 for _ in range(n)]
     waiting = [length + stating * (length >= shape.cap) for length, stating in zip(lengths, stated, strict=True)]
     return shape.first + shape.reading * cut + rolling(waiting, shape.wave, step), math.fsum(waiting)
+
+
+def _student(freedom: float, rng: random.Random) -> float:
+    """How far the next one comes out, in standard deviations that were estimated together with the mean."""
+    drawn = rng.gauss(0.0, 1.0)
+    if math.isinf(freedom):
+        return drawn
+    return drawn * math.sqrt((1.0 + 1.0 / (freedom + 1.0)) / rng.gammavariate(freedom / 2, 2 / freedom))
 
 
 def rolling(lengths: Sequence[float], wave: int, step: Callable[[int], float]) -> float:

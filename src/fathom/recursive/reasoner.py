@@ -7,11 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 
 from fathom.budget import Meter
 from fathom.errors import LimitError
 from fathom.reasoner import Capability
-from fathom.records import Problem
+from fathom.records import Message, Problem
 from fathom.recursive.checkpoint import Checkpoint
 from fathom.recursive.explorer import Explorer
 from fathom.recursive.flops import step_flops
@@ -82,6 +83,16 @@ class RecursiveReasoner:
         """The arithmetic of a supervision step of one trajectory."""
         return step_flops(self.checkpoint.model)
 
+    @property
+    def usual(self) -> Problem:
+        """A puzzle that stands for any, as far as a plan goes: the one that gives nothing."""
+        return Problem((Message("user", self.task.render(self._blank)),))
+
+    @property
+    def _blank(self) -> Tensor:
+        length, fields = self.task.shape.length, self.task.shape.fields
+        return torch.zeros((length, fields) if fields > 1 else (length,), dtype=torch.long)
+
     async def prepare(self) -> Habits:
         """Warm up and measure how long a step takes here, once."""
         if self._habits is None:
@@ -91,8 +102,7 @@ class RecursiveReasoner:
     def _measured(self) -> Habits:
         model, metrics = self.checkpoint.model, self.checkpoint.metrics
         explorer = Explorer(model, slots=MEASURED)
-        shape = (model.shape.length, model.shape.fields) if model.shape.fields > 1 else (model.shape.length,)
-        problem = explorer.pose(torch.zeros(shape, dtype=torch.long))
+        problem = explorer.pose(self._blank)
         all_of_them = [explorer.start(problem) for _ in range(MEASURED)]
         times = {}
         for rows in (MEASURED, 1):
