@@ -2,7 +2,7 @@
 
     python benchmarks/planning_auto.py simulated --questions 200
     python benchmarks/planning_auto.py embedded --questions 40 --out runs/planning_auto.jsonl
-    python benchmarks/planning_auto.py recorded --questions 60        # two sweeps' chains, in virtual time
+    python benchmarks/planning_auto.py recorded --questions 60        # three sweeps' chains, in virtual time
     python benchmarks/planning_auto.py questions --questions 40 --seed 8 --out runs/other.jsonl
 
 Every question is answered under every deadline by every strategy, with the same seed. The best fixed strategy of a
@@ -29,7 +29,7 @@ from typing import Any
 
 import simulated
 from intervals import mean, paired
-from recorded import Recorded
+from recorded import SWEEPS, Recorded
 from resumable import kept
 
 import fathom
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--deadlines", type=float, nargs="+", default=DEADLINES)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--seeds", type=int, default=3, help="of recorded: runs of each question")
-    parser.add_argument("--sweeps", type=Path, nargs=2, default=(Path("runs/arith"), Path("runs/arith0")))
+    parser.add_argument("--sweeps", type=Path, nargs=3, default=SWEEPS)
     parser.add_argument("--out", type=Path, default=Path("runs/planning_auto.jsonl"))
     options = parser.parse_args()
     if options.what == "simulated":

@@ -2,7 +2,7 @@
 
     python benchmarks/planning_prediction.py simulated
     python benchmarks/planning_prediction.py embedded --questions 8
-    python benchmarks/planning_prediction.py recorded --questions 60    # two sweeps' chains, in virtual time
+    python benchmarks/planning_prediction.py recorded --questions 60    # three sweeps' chains, in virtual time
 
 Fixed votes of several widths, and answers without reasoning, are predicted by the cost model and run to their end
 without a deadline. The usual length of a chain is that of the runs before: each question is predicted from what was
@@ -28,7 +28,7 @@ from typing import Any
 import simulated
 from intervals import share
 from planning_auto import question
-from recorded import Recorded
+from recorded import SWEEPS, Recorded
 from resumable import kept
 
 import fathom
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("what", choices=("simulated", "recorded", "embedded"))
     parser.add_argument("--questions", type=int, default=12)
     parser.add_argument("--warm", type=int, default=2)
-    parser.add_argument("--sweeps", type=Path, nargs=2, default=(Path("runs/arith"), Path("runs/arith0")))
+    parser.add_argument("--sweeps", type=Path, nargs=3, default=SWEEPS)
     parser.add_argument("--out", type=Path, default=Path("runs/planning_prediction.jsonl"))
     options = parser.parse_args()
     if options.what == "simulated":

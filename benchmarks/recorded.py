@@ -1,14 +1,15 @@
 """The embedded model's own recorded chains, played in virtual time: real answers and lengths, at a measured pace.
 
-Two sweeps of the same questions hold what it said, one with all the reasoning that it wanted, one with none:
+Three sweeps of the same questions hold what it said, with all the reasoning that it wanted, with none, and cut:
 
     fathom sweep embedded arithmetic:60 -o runs/arith --samples 16 --seed 2026
     fathom sweep embedded arithmetic:60 -o runs/arith0 --samples 16 --seed 2026 --depth 0
+    fathom sweep embedded arithmetic:60 -o runs/arith-cut --samples 4 --seed 2026 --depth 8,16,32,64
 
 A run draws a question's recorded chains in an order of its own, none twice (the same wrong chain twice would look like
-agreement), and so at most as many as there are; the greedy one is the recorded greedy one. What was not recorded is how
-a chain that is cut would have concluded: with its own answer, with the share of it that was written as chance, else
-with one of those without reasoning.
+agreement), and so at most as many as there are; the greedy one is the recorded greedy one. One that is cut concludes as
+one of those did that were cut on this question where it is, the greedy one as itself; between two depths that were
+recorded, its own end among them, it is as if at either, with a chance that is linear in between.
 """
 
 from __future__ import annotations
@@ -20,23 +21,26 @@ import numpy as np
 from simulated import GREEDY, Embedded
 
 from fathom.answers import canonical
-from fathom.lab.pool import Pool, load_all
+from fathom.lab.pool import Columns, Pool, load_all
 from fathom.language.engines.base import Prompt
 from fathom.language.engines.scripted import Latency
 from fathom.language.model import LanguageModel
 
 LATENCY = Latency(token=0.072, crowding=0.222)
 """As measured on two slow cores with nothing else to do: 14 tokens a second at width 1, 53 at 16. Reading is free."""
+SWEEPS = Path("runs/arith"), Path("runs/arith0"), Path("runs/arith-cut")
 ALL = 999
 """The number of the greedy chain."""
 Said = tuple[int, str | None]
 """Tokens and answer of a chain."""
+Cut = dict[int, list[list[str | None]]]
+"""By depth, for each question what was said of reasoning that was cut there."""
 
 
 class Recorded:
     """What the model said, by question. ``right[q]`` is the key of the right answer."""
 
-    def __init__(self, whole: Path, bare: Path) -> None:
+    def __init__(self, whole: Path, bare: Path, cut: Path) -> None:
         (chains,), (direct,) = load_all(whole), load_all(bare)
         self.questions = chains.questions
         self.chains, self.greedy = _said(chains)
@@ -46,6 +50,11 @@ class Recorded:
             [answer for _, answer in greedy],
         )
         self.right = [_right(chains, q) for q in range(len(chains))]
+        self.cut: Cut = {}
+        self.cut_greedy: Cut = {}
+        for pool in load_all(cut):
+            assert pool.depth is not None, f"{cut} holds chains that were not cut"
+            self.cut[pool.depth], self.cut_greedy[pool.depth] = _cut(pool.samples), _cut(pool.greedy)
 
     def begin(self, q: int, seed: int) -> None:
         """A run on a question begins; no other is under way."""
@@ -68,11 +77,20 @@ class Recorded:
         if not before[0].isdigit():  # nothing was written
             answer = self.direct_greedy[q] if greedy else self._next_direct.pop()
             return f"{answer}}}."
-        chain, rng = int(before[0]), random.Random(f"{q} {before[0]}")
-        tokens, answer = self._chain(q, chain)
-        if answer is None or rng.random() > (len(before) - 4) / tokens:
-            answer = rng.choice(self.direct[q])
-        return f"{answer}}}."
+        chain = int(before[0])
+        return f"{self._cut_at(len(before) - 4, q, chain) or ''}}}."
+
+    def _cut_at(self, tokens: int, q: int, chain: int) -> str | None:
+        """What is said of this chain when it is cut after so many tokens."""
+        rng = random.Random(f"{q} {chain}")
+        recorded = self.cut_greedy if chain == ALL else self.cut
+        length, answer = self._chain(q, chain)
+        said = {0: [self.direct_greedy[q]] if chain == ALL else self.direct[q]}
+        said |= {depth: of[q] for depth, of in recorded.items() if of[q] and depth < length}
+        said[length] = [answer]
+        before, after = max(d for d in said if d <= tokens), min(d for d in said if d > tokens)
+        at = after if rng.random() < (tokens - before) / (after - before) else before
+        return rng.choice(said[at])
 
     def _chain(self, q: int, chain: int) -> Said:
         return self.greedy[q] if chain == ALL else self.chains[q][chain]
@@ -87,6 +105,11 @@ def _said(pool: Pool) -> tuple[list[list[Said]], list[Said]]:
         [(max(2, int(samples.steps[q, k])), samples.answer[q, k]) for k in range(pool.width)] for q in range(len(pool))
     ]
     return drawn, [(max(2, int(greedy.steps[q, 0])), greedy.answer[q, 0]) for q in range(len(pool))]
+
+
+def _cut(columns: Columns) -> list[list[str | None]]:
+    """What those said that did not come to their own end."""
+    return [list(said[~over]) for said, over in zip(columns.answer, columns.finished, strict=True)]
 
 
 def _right(pool: Pool, q: int) -> str:

@@ -1,8 +1,8 @@
 """A small model played from a script in virtual time: as slow as the embedded one on two slow cores, and cheap to run.
 
 A question is known by its number: how often the model gets it right is drawn for it, evenly between never and always;
-a third of what is wrong is one and the same wrong answer. Without reasoning half as many are right, and a chain that is
-cut is as good as the share of it that was written. The greedy answer is what a vote of eight samples would say: that of
+a third of what is wrong is one and the same wrong answer. Without reasoning half as many are right, and so are of chains
+that are cut, however much of them was written, as was measured of the embedded model. The greedy answer is what a vote of eight samples would say: that of
 the embedded model is right as often as votes of 8 to 16 are, with reasoning and without. Lengths of chains are
 log-normal, and scatter among and within questions as those of the embedded model do on generated arithmetic
 (``fathom.costs``).
@@ -71,9 +71,8 @@ def write(prompt: Prompt, rng: random.Random) -> str:
     assert found is not None
     number, first = int(found[1]), rng.random()
     rng = random.Random(f"{number} {first}")  # greedy answers to different questions differ, too
-    written = len(prompt.prefix_text.split())
     if prompt.prefix_text.endswith("\\boxed{"):
-        return _answer(number, 0.5 + 0.5 * min(1.0, max(0, written - 4) / TOKENS), rng, first == GREEDY) + "}."
+        return _answer(number, 0.5, rng, first == GREEDY) + "}."
     usual = TOKENS * math.exp(random.Random(f"length {number}").gauss(0.0, DIFFER))
     length = max(4, round(usual * math.exp(rng.gauss(0.0, SPREAD))))
     return "so " * (length - 1) + f"\\boxed{{{_answer(number, 1.0, rng, first == GREEDY)}}}."

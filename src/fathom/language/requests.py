@@ -34,11 +34,13 @@ class Requests:
         role: str,
         enough: Callable[[str], bool] | None = None,
         floor: Floor | None = None,
+        left: Callable[[Choice], None] | None = None,
     ) -> AsyncGenerator[tuple[int, Choice], None]:
         """Each choice is given back as it ends, with its index, and charged to its lease as it grows.
 
         One of which ``enough`` is there is ended, and so is one whose confidence falls under the ``floor``. ``ids``
-        name the choices to ``stop``. Leaving early cancels what is open, and counts what it has cost.
+        name the choices to ``stop``. Leaving early cancels what is open, and counts what it has cost; ``left`` is told
+        of each.
         """
         choices = [Choice() for _ in range(request.n)]
         watches = [Watch(floor) for _ in choices] if floor is not None else None
@@ -73,6 +75,8 @@ class Requests:
                 del self._running[generation]
                 if running:
                     await cut_off(generation, running, take)
+                    for index in running if left is not None else ():
+                        left(choices[index])
 
     def _tick(self) -> Mark:
         """Now, before what runs changes."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fathom.answers import thought_of
@@ -121,7 +122,8 @@ class LanguageSession:
         elif work:
             start = self._start(expansion)
             request = self._request(expansion, start, leases, meter)
-            run = self._requests.run(request, expansion.ids, leases, "sample", floor=expansion.floor)
+            left = partial(self._left, expansion)
+            run = self._requests.run(request, expansion.ids, leases, "sample", floor=expansion.floor, left=left)
             try:
                 async with aclosing(run) as choices:
                     async for index, choice in choices:
@@ -132,6 +134,11 @@ class LanguageSession:
                 for id, lease in work:  # the attempts that were to be shown are too long, not the question
                     failed = Trajectory(id, reason="failed", error=str(error), state=_State(lease=lease))
                     yield self._settled(failed)
+
+    def _left(self, expansion: Expansion, choice: Choice) -> None:
+        """Nobody waits any more for what this would have become."""
+        if choice.tokens and not expansion.to_step:
+            self.timing.cut((expansion.parent.depth if expansion.parent else 0) + choice.tokens)
 
     def _ungrown(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
         """Where no token of reasoning is to be had: the parent once more, or nothing, to be asked directly."""
@@ -285,6 +292,9 @@ class LanguageSession:
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         """Those that are asked for their answers in the same words, having written nothing yet, are asked at once."""
+        for trajectory in trajectories:
+            if trajectory.depth and not trajectory.finished:
+                self.timing.cut(trajectory.depth)
         if self.form.tokens == 0:
             for trajectory in trajectories:
                 self.drop((trajectory,))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 from fathom.budget import Meter
 from fathom.costs import DIFFER, SPREAD, Costs
@@ -23,7 +24,10 @@ GUESSED = 4  # questions that the guess of how they differ counts for, beside th
 LEARNING = 0.1  # the weight of what was just seen in a running mean, once it has seen enough
 REMEMBERED = 40  # questions that a running mean with half that weight tells of
 SHOWN = 20  # steps after which the drag is that of this machine now, and not what was assumed
+GOLDEN = (math.sqrt(5) - 1) / 2  # whose multiples, modulo 1, fill the unit interval evenly
 LEAST_DRAG, MOST_DRAG = 0.7, 5.0  # beyond these a step's time says more of what else happened in it
+
+_NORMAL = NormalDist()
 
 
 @dataclass
@@ -56,7 +60,8 @@ class Habits:
     call_seconds: Usual = field(default_factory=lambda: Usual(0.05))  # of a conclusion by a server, once it was asked
     first_seconds: Usual = field(default_factory=lambda: Usual(0.05))  # until a server's first token
     token_seconds: Usual = field(default_factory=lambda: Usual(0.0))  # of each that follows
-    questions: int = 0  # on which a chain came to its own end
+    questions: int = 0  # of which it is known how long their chains become
+    cuts: int = 0  # chains that did not come to their own end
     log_depth: float = math.log(48.0) - (SPREAD**2 + DIFFER**2) / 2  # the mean logarithm of their length
     within: float = SPREAD**2  # the variance of that on one question
     between: float = DIFFER**2  # and that of the questions' own means
@@ -78,7 +83,8 @@ class Timing:
         self.habits = habits
         self.unread = unread
         self._finished = 0  # chains of this question that came to their own end
-        self._total = 0  # their tokens
+        self._known = 0  # these, and those of which it was guessed where they would have
+        self._total = 0.0  # their tokens
         self._log = 0.0  # the sum of their logarithms
         self._share = 0.0  # what this question counts for among all
         self._others = 0.0  # the mean logarithm of lengths before it
@@ -90,22 +96,42 @@ class Timing:
         However many there are on one question, their mean counts as one observation of how long questions take: the
         first of several to end is the shortest, and alone would tell too little.
         """
-        habits, log = self.habits, math.log(max(1, tokens))
-        if not self._finished:
+        self._finished += 1
+        self._saw(math.log(max(1, tokens)))
+
+    def cut(self, tokens: int) -> None:
+        """A chain of thought was cut after so many tokens. Were that not counted, chains would be taken to be as short
+        as those that a deadline leaves time for.
+
+        Its length is drawn from what is known of lengths, beyond where it was cut (stochastic EM for censored data).
+        """
+        habits = self.habits
+        if self._known:
+            usual, variance = self._log / self._known, habits.within
+        else:
+            usual, variance = habits.log_depth, habits.within + max(0.0, habits.between)
+        habits.cuts += 1
+        log = _beyond(math.log(max(1, tokens)), usual, math.sqrt(variance), habits.cuts * GOLDEN % 1.0)
+        self._saw(min(log, math.log(max(tokens, DEFAULT_DEPTH))))
+
+    def _saw(self, log: float) -> None:
+        """The logarithm of a chain's length."""
+        habits = self.habits
+        if not self._known:
             habits.questions += 1
             self._share = _weight(habits.questions, LEARNING / 2)
             self._others, self._apart = habits.log_depth, habits.between
             before, mean_log = habits.depth, habits.log_depth
         else:
-            before, mean_log = self.usual_depth, self._log / self._finished
-            off = (log - mean_log) ** 2 * self._finished / (self._finished + 1)
+            before, mean_log = self.usual_depth, self._log / self._known
+            off = (log - mean_log) ** 2 * self._known / (self._known + 1)
             habits.within += LEARNING / 2 * (off - habits.within)
-        self._finished += 1
-        self._total += tokens
+        self._known += 1
+        self._total += math.exp(log)
         self._log += log
         habits.depth += self._share * (self.usual_depth - before)
-        habits.log_depth += self._share * (self._log / self._finished - mean_log)
-        apart = (self._log / self._finished - self._others) ** 2 - habits.within / self._finished
+        habits.log_depth += self._share * (self._log / self._known - mean_log)
+        apart = (self._log / self._known - self._others) ** 2 - habits.within / self._known
         habits.between += _weight(habits.questions + GUESSED, LEARNING / 2) * (apart - self._apart)
         self._apart = apart
 
@@ -142,7 +168,7 @@ class Timing:
     @property
     def usual_depth(self) -> float:
         """Tokens of a chain of thought: as on this question so far, else as on others."""
-        return self._total / self._finished if self._finished else self.habits.depth
+        return self._total / self._known if self._known else self.habits.depth
 
     def room(self, meter: Meter) -> int:
         """As many as run well together, and still finish a chain of usual length in the time that is left.
@@ -212,6 +238,15 @@ class Timing:
         read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds * habits.drag
         steps = habits.conclusion.high * step
         return Reserve(SLACK * (read + steps) + step, self.form.tokens)  # a step may be under way
+
+
+def _beyond(reached: float, mean: float, deviation: float, share: float) -> float:
+    """Of what is normal and more than ``reached``: that which this ``share`` of it is below."""
+    if deviation <= 0:
+        return max(reached, mean)
+    above = _NORMAL.cdf((mean - reached) / deviation)  # the chance of getting as far
+    rest = max(1e-12, (1.0 - share) * above)
+    return max(reached, mean - deviation * _NORMAL.inv_cdf(rest)) if rest < 1 else reached
 
 
 def _weight(count: int, least: float = LEARNING) -> float:

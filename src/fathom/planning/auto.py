@@ -142,7 +142,7 @@ class AutoSearch(Search):
         for stage in self.stages:
             if stage.member == member:
                 drag = stage.drag or drag
-                lengths = [told.cost.costs.depth, *stage.lengths]  # one question's tell of its others
+                lengths = [told.cost.costs.depth, *stage.lengths(told.cost)]  # one question's tell of its others
                 costs = replace(costs, depth=statistics.fmean(lengths), differ=costs.differ / math.sqrt(len(lengths)))
         return replace(told, cost=CostModel(costs, drag, told.cost.pace_spread))
 
@@ -387,7 +387,8 @@ class AutoSearch(Search):
         for stage in self.stages:
             told = self.outlook.candidates[stage.member].cost
             known = learned(told.costs.model, told.costs.engine)
-            length = statistics.fmean(stage.lengths) if stage.lengths else None
+            lengths = stage.lengths(told)
+            length = statistics.fmean(lengths) if lengths else None
             remember(told.costs.model, told.costs.engine, known.after(stage.drag, length, stage.unit_seconds))
 
     def state(self) -> dict[str, Any]:

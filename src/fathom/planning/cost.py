@@ -106,6 +106,15 @@ class CostModel:
         """Units that a trajectory takes on average, cut at ``depth``."""
         return _mean(16, self._median, self._spread, self._cap(depth))
 
+    def beyond(self, reached: float) -> float:
+        """Units that a trajectory takes on average that has come to ``reached`` and goes on."""
+        spread = max(self._spread, 1e-3)
+        at = math.log(max(reached, 1.0) / self._median) / spread
+        above = _NORMAL.cdf(-at)
+        if above < 1e-6:  # so far beyond the usual that nothing is known of it
+            return reached
+        return max(reached, self._median * math.exp(spread**2 / 2) * _NORMAL.cdf(spread - at) / above)
+
     def _cap(self, depth: int | None) -> int:
         most = self.costs.most_depth or UNCAPPED
         return most if depth is None else min(depth, most)

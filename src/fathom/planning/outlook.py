@@ -3,6 +3,7 @@ from live traffic, the profile where there is one and priors where there is none
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from fathom.reasoner import Session
 __all__ = ["Outlook", "candidate_of", "survey"]
 
 _ENOUGH = 3  # runs after which what was learned goes before what is assumed
+_OWN = 11  # degrees of freedom after which a model's own account of lengths goes before what was learned: 8 questions
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def candidate_of(costs: Costs, found: Fitted | None) -> Candidate:
     if found is not None:
         costs = found.profile.costs(costs, same_machine=found.same_machine)
         costs = replace(costs, depth=found.profile.depth)
-    elif known.runs >= _ENOUGH and known.depth is not None:
+    elif known.runs >= _ENOUGH and known.depth is not None and not _OWN <= costs.freedom < math.inf:
         costs = replace(costs, depth=known.depth)
     if not costs.unit_seconds and known.unit_seconds:
         costs = replace(costs, unit_seconds=known.unit_seconds)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fathom.planning.cost import CostModel
 from fathom.planning.plan import Choice
 from fathom.planning.population import Seen
 from fathom.search.base import Search
@@ -57,12 +58,11 @@ class Stage:
         search = self.samples
         return Seen() if search is None else Seen.of(search.tally.counts, len(search.tally), search.likeliest_votes)
 
-    @property
-    def lengths(self) -> list[int]:
-        """Units of the samples that came to their own end."""
+    def lengths(self, cost: CostModel) -> list[float]:
+        """Units of the samples that are over; of those that were cut, what ``cost`` expects that they would have had."""
         search = self.samples
         over = () if search is None else (search.trajectories[id] for id in search.settled)
-        return [t.depth for t in over if t.finished]
+        return [t.depth if t.finished else cost.beyond(t.depth) for t in over if t.depth]
 
     @property
     def told(self) -> str:
