@@ -1,11 +1,11 @@
 """A small model played from a script in virtual time: as slow as the embedded one on two slow cores, and cheap to run.
 
-A question is known by its number: how often the model gets it right is drawn for it, evenly between never and always;
-a third of what is wrong is one and the same wrong answer. Without reasoning half as many are right, and so are of chains
-that are cut, however much of them was written, as was measured of the embedded model. The greedy answer is what a vote of eight samples would say: that of
-the embedded model is right as often as votes of 8 to 16 are, with reasoning and without. Lengths of chains are
-log-normal, and scatter among and within questions as those of the embedded model do on generated arithmetic
-(``fathom.costs``).
+A question is known by its number: how often the model gets it right is drawn for it, evenly between never and always; a
+third of what is wrong is one and the same wrong answer. Without reasoning half as many are right, and so are of chains
+that are cut, however much of them was written, as was measured of the embedded model. The greedy answer is what a vote
+of eight samples would say: that of the embedded model is right as often as votes of 8 to 16 are, with reasoning and
+without. Lengths of chains are log-normal, and scatter among and within questions as those of the embedded model do on
+generated arithmetic (``fathom.costs``).
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ class Costs:
 
     ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
     Lengths scatter: ``spread`` is the standard deviation of their logarithm among trajectories of one problem,
-    ``differ`` that of the problems' own usual lengths, which rests on so many degrees of ``freedom``. ``room`` trajectories run well together. Answers that are not
-    ``countable`` (free text) cannot vote. ``greedy`` says that the likeliest trajectory is worth being the first.
+    ``differ`` that of the problems' own usual lengths, which rests on so many degrees of ``freedom``. ``room``
+    trajectories run well together. Answers that are not ``countable`` (free text) cannot vote. ``greedy`` says that the
+    likeliest trajectory is worth being the first.
     """
 
     model: str

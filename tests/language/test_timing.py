@@ -38,6 +38,33 @@ def test_questions_are_told_from_their_chains_however_many_and_whichever_ends_fi
     assert habits.log_depth == pytest.approx(4.0, abs=0.6)
 
 
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("limit", [20, 40, 80])
+def test_chains_that_a_deadline_cuts_are_not_taken_for_short_ones(limit: int, width: int) -> None:
+    """At the lowest limit, four of ten come to their own end."""
+    usual = math.log(24.0)
+    counted, left_out = (abs(mean_log(usual, limit, width, cut) - usual) for cut in (True, False))
+    assert counted <= 0.5 * left_out
+    assert counted <= 0.3
+
+
+def mean_log(usual: float, limit: int, width: int, cut: bool) -> float:
+    """What is learned of lengths of which those beyond a limit are cut, and counted or not."""
+    rng = random.Random(f"{limit} {width}")
+    habits = Habits()
+    found: list[float] = []
+    for number in range(240):
+        timing = Timing(EngineTraits("m", None), FORMS["short"], None, habits)
+        median = rng.gauss(usual, 0.6)
+        for length in sorted(math.exp(rng.gauss(median, 0.6)) for _ in range(width)):
+            if length <= limit:
+                timing.finished(round(length))
+            elif cut:
+                timing.cut(limit)
+        found += [habits.log_depth] if number >= 40 else []
+    return statistics.fmean(found)
+
+
 def test_ranges_hold_eight_runs_of_ten_after_few_questions() -> None:
     """How questions differ is then hardly known, and that is reckoned with."""
     rng = random.Random(random.SystemRandom().random())

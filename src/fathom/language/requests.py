@@ -75,8 +75,9 @@ class Requests:
                 del self._running[generation]
                 if running:
                     await cut_off(generation, running, take)
-                    for index in running if left is not None else ():
-                        left(choices[index])
+                    if left is not None:
+                        for index in running:
+                            left(choices[index])
 
     def _tick(self) -> Mark:
         """Now, before what runs changes."""

@@ -26,6 +26,7 @@ UNCAPPED = 1024
 """Units that a trajectory without a limit of its own may take."""
 
 _NORMAL = statistics.NormalDist()
+_NEARLY_ALL = _NORMAL.inv_cdf(0.95)  # of the trajectories that have no limit of their own are to come to their end
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ class CostModel:
         seconds = None
         if self.timed:
             seconds = self._seconds(draws, depth, min(wave, math.ceil(draws)), unfinished)
-            most["seconds"] = self._seconds(width, depth, wave, unfinished, sure=depth is not None)
+            whole = min(cap, math.ceil(self._median * math.exp(_NEARLY_ALL * self._spread))) if depth is None else depth
+            most["seconds"] = self._seconds(width, whole, wave, unfinished, sure=True)
         return Prediction(seconds, tokens * draws, dollars, most)
 
     def expect(self, width: int, depth: int | None, wave: int, draws: Sequence[float] = ()) -> Prediction:

@@ -38,8 +38,8 @@ async def plan_for(
     from fathom.planning.auto import Auto
 
     said = strategy if isinstance(strategy, Auto) else Auto()
-    if Capability.VALID in model.capabilities:
-        said = said.judged_by_default(Value())
+    if said.judge is None and Capability.VALID in model.capabilities:
+        said = replace(said, judge=Value())
     if missing := said.required - model.capabilities:
         raise CapabilityError(f"auto needs {', '.join(sorted(missing))} here, which {model.name} does not offer")
     meter = Meter(budget)

@@ -26,9 +26,9 @@ Range = tuple[float, float]
 class Shape:
     """What is played: up to ``width`` trajectories, ``wave`` at a time, ``first`` seconds after the start. Lengths lie
     around ``median``; the standard deviation of their logarithm is ``spread`` on one question, and ``differ`` that of
-    the questions' own medians, known with so many degrees of ``freedom``. Each is cut at ``cap``, and one that is takes ``stating`` further units, ``wording``
-    more or less on average, after ``reading`` seconds. ``draws[n]`` is the chance that it ends after n + 1
-    trajectories; empty, all are drawn."""
+    the questions' own medians, known with so many degrees of ``freedom``. Each is cut at ``cap``, and one that is takes
+    ``stating`` further units, ``wording`` more or less on average, after ``reading`` seconds. ``draws[n]`` is the
+    chance that it ends after n + 1 trajectories; empty, all are drawn."""
 
     width: int
     wave: int

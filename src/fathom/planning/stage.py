@@ -59,7 +59,7 @@ class Stage:
         return Seen() if search is None else Seen.of(search.tally.counts, len(search.tally), search.likeliest_votes)
 
     def lengths(self, cost: CostModel) -> list[float]:
-        """Units of the samples that are over; of those that were cut, what ``cost`` expects that they would have had."""
+        """Units of the samples that are over; of those that were cut, what ``cost`` expects of them."""
         search = self.samples
         over = () if search is None else (search.trajectories[id] for id in search.settled)
         return [t.depth if t.finished else cost.beyond(t.depth) for t in over if t.depth]
