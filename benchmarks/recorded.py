@@ -88,6 +88,8 @@ class Recorded:
         said = {0: [self.direct_greedy[q]] if chain == ALL else self.direct[q]}
         said |= {depth: of[q] for depth, of in recorded.items() if of[q] and depth < length}
         said[length] = [answer]
+        if tokens >= length:
+            return answer
         before, after = max(d for d in said if d <= tokens), min(d for d in said if d > tokens)
         at = after if rng.random() < (tokens - before) / (after - before) else before
         return rng.choice(said[at])

@@ -139,6 +139,7 @@ class _Playing(Generation):
         self._wake = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._open = set(range(request.n))
+        self._broken: Exception | None = None
 
     async def __aenter__(self) -> Self:
         for index in range(self._request.n):
@@ -154,6 +155,8 @@ class _Playing(Generation):
         while self._open or self._pieces:
             while self._pieces:
                 yield self._pieces.popleft()
+            if self._broken is not None:
+                raise self._broken
             if self._open:
                 self._wake.clear()
                 await self._wake.wait()
@@ -204,6 +207,9 @@ class _Playing(Generation):
                     return
             whole = len(words) <= request.max_tokens
             self._end(index, Finish.STOP if whole else Finish.LENGTH, stopped_by="" if whole else None)
+        except Exception as error:  # the script's own, whoever reads it
+            self._broken = error
+            self._wake.set()
         finally:
             engine.running -= 1
 
