@@ -66,11 +66,12 @@ async def _plan(
     from fathom.planning.auto import Auto
     from fathom.planning.prepare import plan_for
 
-    said = Auto(judge=make_judge(verify), profile=None if profile is None else str(profile))
+    said = None if verify is None else Auto(judge=make_judge(verify))
+    file = None if profile is None else str(profile)
     with download_progress() as progress:
         model = await open_model(uri, progress=progress)
     try:
-        return await plan_for(model, budget, prompt=prompt, strategy=said, queue_seconds=queue)
+        return await plan_for(model, budget, prompt=prompt, strategy=said, profile=file, queue_seconds=queue)
     finally:
         await model.aclose()
 

@@ -138,7 +138,7 @@ class LanguageSession:
     def _left(self, expansion: Expansion, choice: Choice) -> None:
         """Nobody waits any more for what this would have become."""
         if choice.tokens and not expansion.to_step:
-            self.timing.cut((expansion.parent.depth if expansion.parent else 0) + choice.tokens)
+            self.timing.cut((expansion.parent or _NOTHING).depth + choice.tokens)
 
     def _ungrown(self, id: int, expansion: Expansion, lease: Lease) -> Trajectory:
         """Where no token of reasoning is to be had: the parent once more, or nothing, to be asked directly."""

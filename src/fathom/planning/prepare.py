@@ -6,11 +6,10 @@ from dataclasses import replace
 
 from fathom.budget import Budget, Meter
 from fathom.errors import CapabilityError
-from fathom.judges.value import Value
 from fathom.planning.outlook import survey
 from fathom.planning.plan import Plan, plan
 from fathom.planning.probing import probe
-from fathom.reasoner import Capability, Reasoner
+from fathom.reasoner import Reasoner
 from fathom.records import Problem
 from fathom.search.base import Strategy
 
@@ -31,15 +30,15 @@ async def plan_for(
 ) -> Plan:
     """What ``auto`` would begin with on this model within this budget, for a question of usual length or this one.
 
-    ``strategy`` is an Auto with options of its own, a judge for instance; a model that knows what is right is asked by
-    default. Nothing is generated. Raises what opening a session raises: a deadline in which not even the prompt can be
-    read is refused.
+    ``strategy`` is an Auto with options of its own, a judge for instance; where it has none, it asks as a run would.
+    Nothing is generated. Raises what opening a session raises: a deadline in which not even the prompt can be read is
+    refused.
     """
+    from fathom.api import strategy_of
     from fathom.planning.auto import Auto
 
-    said = strategy if isinstance(strategy, Auto) else Auto()
-    if said.judge is None and Capability.VALID in model.capabilities:
-        said = replace(said, judge=Value())
+    said = strategy_of(strategy if isinstance(strategy, Auto) else None, model=model)
+    assert isinstance(said, Auto), "it is the default"
     if missing := said.required - model.capabilities:
         raise CapabilityError(f"auto needs {', '.join(sorted(missing))} here, which {model.name} does not offer")
     meter = Meter(budget)
