@@ -3,7 +3,7 @@
     fathom sweep embedded arithmetic:60 -o runs/arith --samples 16 --seed 2026
     python benchmarks/replayed.py runs/arith
 
-    fathom sweep embedded human-eval -o runs/code --questions 40 --samples 8 --depth 320 --judge tests
+    fathom sweep embedded human-eval -o runs/code --questions 40 --samples 8 --depth 320 --judge tests --seed 2026
     python benchmarks/replayed.py runs/code
 
 Differences are paired by question, with 95 % intervals over questions.
@@ -36,7 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
     for pool in load_all(parser.parse_args().directory):
-        strategies = [*STRATEGIES, *(f"best-of-n(judge={judge})" for judge in pool.verdicts)]
+        ways = ("", ", greedy=true", ", wave=1, greedy=true")
+        strategies = [*STRATEGIES, *(f"best-of-n(judge={judge}{way})" for judge in pool.verdicts for way in ways)]
         points = [*baselines(pool), *score(pool, [strategy_of(spec) for spec in strategies])]
         majority = next(p for p in points if p.strategy == "majority" and p.width == pool.width)
         print(f"{pool.sweep.name}, depth {pool.depth}: {len(pool)} questions, against the majority of {pool.width}")

@@ -11,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rambling import sums
 
+from fathom.api import strategy_of
+from fathom.errors import UsageError
 from fathom.lab.datasets.base import Dataset
 from fathom.lab.keeping import JUDGE, SAMPLES
+from fathom.lab.pool import load_all
 from fathom.lab.records import GREEDY, Verdicts, Written
+from fathom.lab.scoring import score
 from fathom.lab.spending import rest, total
 from fathom.lab.store import Store
 from fathom.lab.sweep import SweepOptions, open_sweep
@@ -50,9 +54,28 @@ def test_fewer_questions_than_are_kept_can_be_judged(sweep: Sweep, fresh: int, t
     assert len(kept) == 7 * 5
     for judge in ("llm", "regex"):
         judged = sorted((v.question, v.sample) for v in verdicts if v.judge.startswith(judge))
-        assert judged == [(question, sample) for question in range(3) for sample in range(4)]
+        assert judged == [(question, sample) for question in range(3) for sample in (GREEDY, *range(4))]
     sweep(sums(fresh, 7), judges=("llm",))
-    assert len([v for v in read(tmp_path)[1] if v.judge == "llm"]) == 7 * 4
+    assert len([v for v in read(tmp_path)[1] if v.judge == "llm"]) == 7 * 5
+
+
+def test_where_only_samples_were_judged_the_greedy_answers_are_when_it_goes_on(
+    sweep: Sweep, fresh: int, tmp_path: Path
+) -> None:
+    """As sweeps of older versions left it. What looks at more than is kept of a greedy answer stays without a word."""
+    judges, strategy = ("exact(reference=45)", "self-certainty"), "best-of-n(judge={}, greedy=true)"
+    sweep(sums(fresh, 3), judges=judges)
+    with Store(tmp_path, write=True) as store:
+        store._db.execute("DELETE FROM verdict WHERE sample = ?", (GREEDY,))
+    (pool,) = load_all(tmp_path)
+    for judge in judges:
+        with pytest.raises(UsageError, match="no verdicts on greedy answers"):
+            score(pool, [strategy_of(strategy.format(judge))])
+        assert len(score(pool, [strategy_of(f"best-of-n(judge={judge})")])) == 3
+    sweep(sums(fresh, 3), judges=judges)
+    (pool,) = load_all(tmp_path)
+    assert [pool.graded(judge).greedy for judge in judges] == [True, False]
+    assert len(score(pool, [strategy_of(strategy.format(judges[0]))])) == 3
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -65,7 +88,7 @@ def test_what_judges_spend_is_told_apart(sweep: Sweep, fresh: int, tmp_path: Pat
     texts = {(t.question, t.sample): t.text for t in kept}
     graded = {(v.question, texts[v.question, v.sample]): v.spent for v in verdicts if v.judge == "llm"}
     tokens = [v.spent.tokens for v in verdicts if v.judge == "llm" and v.spent]
-    assert len(tokens) == 16
+    assert len(tokens) == 20
     assert min(tokens) > 0
     assert all(v.spent and v.spent.tokens == 0 for v in verdicts if v.judge != "llm")
     with Store(tmp_path) as store:

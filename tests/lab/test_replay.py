@@ -40,6 +40,9 @@ STRATEGIES = [
     "best-of-n(width=12, judge=self-certainty, weighted=true)",
     "best-of-n(width=12, judge=exact(reference=45, tolerance=0.4))",
     "best-of-n(width=12, judge=exact(reference=45, tolerance=0.4), weighted=true)",
+    "best-of-n(width=12, judge=exact(reference=45, tolerance=0.4), wave=1, greedy=true)",
+    "best-of-n(width=12, judge=exact(reference=45, tolerance=0.4), wave=5)",
+    "best-of-n(width=7, judge=self-certainty, greedy=true)",
 ]
 
 

@@ -156,6 +156,8 @@ def test_the_page_tells_roles_memory_and_judges_that_are_not_counted(tmp_path: P
     assert "think 7, judge 2" in text
     assert "3.0 MiB" in text
     assert "best-of-n(judge=llm), judge not counted" in text
+    for drawn in ("01-accuracy", "02-time"):
+        assert "<!-- best-of-n(judge=llm) -->" in (tmp_path / "report" / f"{drawn}.svg").read_text()
 
 
 def test_a_threshold_is_tuned_on_other_questions_than_it_is_reported_on(pools: Callable[..., list[Pool]]) -> None:

@@ -41,6 +41,12 @@ STRATEGIES = [
     "best-of-n(judge=self-certainty, weighted=true)",
     f"best-of-n(judge={JUDGED})",
     f"best-of-n(judge={JUDGED}, weighted=true)",
+    "best-of-n(judge=logprob, greedy=true)",
+    "best-of-n(judge=self-certainty, greedy=true, weighted=true)",
+    f"best-of-n(judge={JUDGED}, greedy=true)",
+    f"best-of-n(judge={JUDGED}, wave=1)",
+    f"best-of-n(judge={JUDGED}, wave=1, greedy=true)",
+    f"best-of-n(judge={JUDGED}, wave=1, greedy=true, weighted=true)",
 ]
 
 
@@ -76,7 +82,8 @@ def test_it_agrees_with_the_search_on_every_draw(depth: int | None, pools: Calla
 def test_it_agrees_where_a_model_knows_what_is_wrong(seed: int) -> None:
     """A recursive model's boards: many are over at the same step, and of some it is certain that they are wrong."""
     pool = recursive_pool(seed)
-    judged = [f"best-of-n(judge={j}{weighted})" for j in pool.verdicts for weighted in ("", ", weighted=true")]
+    ways = ("", ", weighted=true", ", greedy=true", ", wave=1, greedy=true")
+    judged = [f"best-of-n(judge={judge}{way})" for judge in pool.verdicts for way in ways]
     for spec in ("first", "first(of=2)", "vote", "vote(wave=1)", "best-of-n", *judged):
         check_agreement(pool, spec, 4)
 
@@ -102,7 +109,7 @@ def recursive_pool(seed: int, questions: int = 3, samples: int = 6) -> Pool:
         reason=np.full(shape, "stop", dtype=object),
     )
     samples_, greedy = table.rows((slice(None), slice(1, None))), table.rows((slice(None), slice(0, 1)))
-    told = rng.random(samples_.code.shape) < rng.random()  # by the others nothing was said
+    told = rng.random(shape) < rng.random()  # by the others nothing was said
     passed = np.where(told & (rng.random(told.shape) < 0.1), rng.integers(0, 2, told.shape), -1)
     facts = {"unit": "supervision step", "unit_flops": 1e6}
     by = {"value": passed, "self-certainty": np.full(told.shape, -1)}  # one that passes, one that only grades
@@ -114,7 +121,7 @@ def recursive_pool(seed: int, questions: int = 3, samples: int = 6) -> Pool:
         greedy=greedy,
         keys=(("0", "1", "2", "3"),) * questions,
         prompt_tokens=np.zeros(questions, int),
-        verdicts={judge: Graded(np.where(told, samples_.value, np.nan), of) for judge, of in by.items()},
+        verdicts={judge: Graded(np.where(told, samples_.beside(greedy).value, np.nan), of) for judge, of in by.items()},
     )
 
 

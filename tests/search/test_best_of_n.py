@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -80,3 +81,51 @@ async def test_a_comparer_compares_what_there_is_when_a_limit_ends_the_growing(s
     assert 2 <= len(batch) < 50
     assert result.answer == max(batch)
     assert sum(candidate.votes for candidate in result.receipt.candidates) == len(batch)
+
+
+class SlowVerifier(Grader):
+    """Accepts one answer, after a while."""
+
+    timing = Timing.EACH
+
+    def __init__(self, right: str) -> None:
+        super().__init__()
+        self.right = right
+
+    async def judge(self, problem: str, candidates: Sequence[Candidate]) -> list[Verdict]:
+        await super().judge(problem, candidates)
+        await asyncio.sleep(0.02)
+        return [Verdict.of(candidate.answer == self.right) for candidate in candidates]
+
+
+@pytest.mark.parametrize(("wave", "beside"), [(1, 0), (3, 2)])
+async def test_in_waves_nothing_is_begun_while_a_verifier_may_still_accept(
+    scripted: Make, fresh: int, wave: int, beside: int
+) -> None:
+    judge = SlowVerifier("2")
+    strategy = BestOfN(width=60, judge=judge, wave=wave)
+    result = await fathom.asolve(scripted({"7": 4, "2": 1}, room=16), "?", strategy=strategy, seed=fresh)
+    receipt = result.receipt
+    assert (result.answer, receipt.stopped) == ("2", "verified")
+    heard = sum(candidate.votes for candidate in receipt.candidates)
+    assert heard <= receipt.spent.width <= heard + beside
+    assert receipt.spent.width < 60
+
+
+async def test_in_waves_of_one_the_likeliest_attempt_is_alone_where_it_is_right(scripted: Make) -> None:
+    judge = SlowVerifier("7")
+    strategy = BestOfN(width=9, judge=judge, wave=1, greedy=True)
+    result = await fathom.asolve(scripted({"7": 1}), "?", strategy=strategy)
+    assert (judge.asked, result.receipt.spent.width, result.receipt.stopped) == (["7"], 1, "verified")
+
+
+async def test_a_comparer_waits_for_all_waves(scripted: Make) -> None:
+    judge = Comparer()
+    strategy = BestOfN(width=10, judge=judge, wave=2)
+    await fathom.asolve(scripted({"7": 1, "2": 1}, room=16), "?", strategy=strategy)
+    assert [len(batch) for batch in judge.batches] == [10]
+
+
+def test_a_wave_of_none_is_refused() -> None:
+    with pytest.raises(fathom.UsageError, match=r"best-of-n\(wave=…\) must be at least 1"):
+        fathom.solve("embedded", "?", strategy="best-of-n(wave=0)")

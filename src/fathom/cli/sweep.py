@@ -37,7 +37,7 @@ def sweep(
     questions: Annotated[int | None, typer.Option(help="Only the first so many questions.")] = None,
     depth: Annotated[str | None, typer.Option(help="Depths to sample at, e.g. 64,256 (default: no limit).")] = None,
     seed: Annotated[int, typer.Option(help="Of generated questions and of all samples.")] = 0,
-    judge: Annotated[list[str] | None, typer.Option(help="A judge that scores every sample; may be repeated.")] = None,
+    judge: Annotated[list[str] | None, typer.Option(help="A judge of every answer; may be repeated.")] = None,
     live: Annotated[list[str] | None, typer.Option(help="A strategy to run live as well; may be repeated.")] = None,
     within: Annotated[str | None, typer.Option(help="Deadline of a live run: 2s.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Tokens of a live run at most.")] = None,

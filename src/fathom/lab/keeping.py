@@ -10,7 +10,7 @@ from fathom.budget import Budget, Meter
 from fathom.judges.base import Candidate, Verdict, Verifier, bound, verdicts_of
 from fathom.lab.datasets import Question
 from fathom.lab.gather import GatherSearch, sample_of
-from fathom.lab.records import GREEDY, Board, Course, Verdicts, Written
+from fathom.lab.records import Board, Course, Verdicts, Written
 from fathom.lab.spending import rest
 from fathom.reasoner import Session
 from fathom.records import Spent, Trajectory
@@ -84,8 +84,8 @@ class Keeping:
         while (item := await self._queue.get()) is not None:
             trajectory, seconds = item
             written = await self._written(trajectory, seconds)
-            verdicts = [] if written.sample == GREEDY else await self._verdicts(trajectory)
-            self.keep([written, *await self._course(trajectory), *verdicts], self.unaccounted())
+            course, verdicts = await self._course(trajectory), await self._verdicts(trajectory)
+            self.keep([written, *course, *verdicts], self.unaccounted())
 
     async def _written(self, t: Trajectory, seconds: float) -> Written:
         sample = sample_of(t.id)
@@ -149,13 +149,13 @@ class Keeping:
 
     async def _verdicts(self, t: Trajectory) -> list[Verdicts]:
         candidate = Candidate(t.text, t.answer, t.finished, t.logprobs, t.top_logprobs, t.value, t.valid)
-        said = []
+        said, sample = [], sample_of(t.id)
         for spec, judge in self.judges.items():
             verdict, spent = await judged(judge, self._judging, self.question.prompt, candidate)
             self._judge_seconds += spent.seconds
             spent = self._verdict_spent.setdefault((spec, candidate), spent)
             detail = verdict.detail[:500]
-            said.append(Verdicts(self.number, self.depth, t.id, spec, verdict.score, verdict.passed, detail, spent))
+            said.append(Verdicts(self.number, self.depth, sample, spec, verdict.score, verdict.passed, detail, spent))
         return said
 
     def unaccounted(self) -> list[tuple[str, Spent]]:

@@ -23,7 +23,7 @@ from fathom.errors import EngineError, FathomError, MissingDependency, UsageErro
 from fathom.lab.datasets import Dataset
 from fathom.lab.identity import facts_of, terms_of
 from fathom.lab.progress import Progress
-from fathom.lab.records import Course, Outcome, SweepInfo, Terms, Verdicts, Written
+from fathom.lab.records import GREEDY, Course, Outcome, SweepInfo, Terms, Verdicts, Written
 from fathom.lab.store import Store
 from fathom.lab.sweep import Job, Sweeper, keep, progress_of, unjudged
 from fathom.models import open_model
@@ -171,7 +171,7 @@ async def sweep_on_ray(
             terms, facts = await crew.prepared()
             sweep = store.begin(name or f"{terms.model} on {dataset.name}", terms, dataset.asked(), facts)
             for judge in job.options.judges:
-                if unjudged(store, sweep.id, judge, range(len(dataset.questions))):
+                if any(t.sample != GREEDY for t in unjudged(store, sweep.id, judge, range(len(dataset.questions)))):
                     raise UsageError(
                         f"{judge} was named after samples were kept, and workers judge what they draw: have those "
                         f"judged first, by the same command without --on"

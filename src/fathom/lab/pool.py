@@ -7,6 +7,7 @@ samples of a question gave the same answer where their numbers are equal.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -83,15 +84,17 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Graded:
-    """A judge's verdicts on samples, (Q, n): ``score`` (NaN: none, or one that says nothing), ``passed`` 1 or 0, -1
-    where it only grades.
+    """A judge's verdicts on samples and, behind them, on the greedy one, (Q, n + 1): ``score`` (NaN: none, or one that
+    says nothing), ``passed`` 1 or 0, -1 where it only grades.
 
-    ``each`` is what one verdict costs.
+    ``each`` is what one verdict costs. ``greedy``: whether all greedy ones were judged; older sweeps had only their
+    samples judged.
     """
 
     score: FloatArray
     passed: IntArray
     each: VerdictCost = UNKNOWN
+    greedy: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,26 +166,26 @@ class Pool:
             valid=None if math.isnan(valid) else bool(valid),
         )
 
-    def graded(self, judge: str) -> Graded:
+    def graded(self, judge: str, *, greedy: bool = False) -> Graded:
         """The verdicts of a judge, by its spec. ``logprob`` is known where log-probabilities are.
 
-        Raises UsageError where the judge was not asked.
+        Raises UsageError where the judge was not asked; with ``greedy`` also where not all greedy ones were judged.
         """
-        if judge in self.verdicts:
-            return self.verdicts[judge]
-        if judge == "logprob" and np.isfinite(self.samples.logprob).all():
-            score = np.minimum(1.0, np.exp(self.samples.logprob))
-            return Graded(score, np.full(score.shape, -1), FREE)
-        raise UsageError(
-            f"the sweep {self.sweep.name!r} holds no verdicts of {judge}; have it judged with: "
-            f"fathom sweep … --judge {judge!r}"
-        )
+        found = self.verdicts.get(judge)
+        if found is None and judge == "logprob" and np.isfinite(self.samples.logprob).all():
+            score = np.minimum(1.0, np.exp(self.samples.beside(self.greedy).logprob))
+            found = Graded(score, np.full(score.shape, -1), FREE)
+        if found is None or (greedy and not found.greedy):
+            what = "no verdicts" if found is None else "no verdicts on greedy answers"
+            raise UsageError(
+                f"the sweep {self.sweep.name!r} holds {what} of {judge}; have it judged with: "
+                f"fathom sweep … --judge {judge!r}"
+            )
+        return found
 
     def verdict(self, judge: str, q: int, sample: int) -> Verdict:
-        """The judge's word on one sample. Raises UsageError for the greedy one, which judges are not asked about."""
-        if sample == GREEDY:
-            raise UsageError(f"a sweep has its samples judged, not the greedy answer: {judge} cannot be replayed on it")
-        graded = self.graded(judge)
+        """The judge's word on one sample; ``GREEDY`` is one too. Raises what ``graded`` raises."""
+        graded = self.graded(judge, greedy=sample == GREEDY)
         score, passed = float(graded.score[q, sample]), int(graded.passed[q, sample])
         if math.isnan(score):
             return Verdict.failed("it was not judged")
@@ -262,14 +265,16 @@ def _pool(
 def _graded(pool: Pool, verdicts: Sequence[Verdicts], costs: Mapping[str, VerdictCost]) -> dict[str, Graded]:
     place = {question: at for at, question in enumerate(pool.questions)}
     found: dict[str, Graded] = {}
+    greedy: Counter[str] = Counter()
     for v in verdicts:
-        if v.question not in place or not 0 <= v.sample < pool.width:
+        if v.question not in place or not GREEDY <= v.sample < pool.width:
             continue
         if v.judge not in found:
-            shape = (len(pool), pool.width)
+            shape = (len(pool), pool.width + 1)
             found[v.judge] = Graded(np.full(shape, np.nan), np.full(shape, -1), costs[v.judge])
+        greedy[v.judge] += v.sample == GREEDY  # the last column is its own
         at = place[v.question], v.sample
         empty = Verdict(v.score, v.passed, v.detail).empty
         found[v.judge].score[at] = np.nan if empty else v.score
         found[v.judge].passed[at] = -1 if v.passed is None else int(v.passed)
-    return found
+    return {judge: replace(graded, greedy=greedy[judge] == len(pool)) for judge, graded in found.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fathom.errors import FathomError, InputError
+from fathom.judges.registry import JUDGES
 from fathom.lab import figures
 from fathom.lab.coverage import fit_coverage, held_out
 from fathom.lab.judging import VerdictCost
@@ -22,6 +23,7 @@ from fathom.lab.statistics import RESAMPLES, Interval, mean_interval, passes_at_
 from fathom.lab.store import Store
 from fathom.lab.summary import Bin, Row, against_majority, goodput, reliability, rows, tuned
 from fathom.records import Spent
+from fathom.search import BestOfN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ BEYOND = 16
 """How many times as many samples as the pool has the coverage is extrapolated to."""
 EXAMPLES = 12
 SHOWN = ("greedy", "majority", "oracle", "vote", "best-of-n", "first")
-"""The curves of a figure; the table has all of them."""
+"""The curves of a figure, beside those of the first judge; the table has all of them."""
 
 
 def report(directory: Path | str) -> Path:
@@ -128,7 +130,7 @@ def _pool(pool: Pool, out: _Out) -> list[str]:
     unit = str(pool.sweep.facts.get("unit", "token"))
     points = [*baselines(pool), *score(pool, default_strategies(pool))]
     found = rows(pool, points)
-    curves = _curves(found)
+    curves = _curves(found, _shown(pool))
     plain = {name: of for name, of in curves.items() if name != "oracle"}
     bands = f"Bands: 95 % over questions, from {RESAMPLES:,} bootstrap resamples, or Wilson's where all are 0 or 1."
     deadlines = _deadlines(found)
@@ -153,10 +155,18 @@ def _pool(pool: Pool, out: _Out) -> list[str]:
     ]
 
 
-def _curves(found: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of the strategies that figures show, by name, cheapest first."""
+def _shown(pool: Pool) -> tuple[str, ...]:
+    """The strategies whose curves figures show."""
+    if not pool.verdicts:
+        return SHOWN
+    judge = JUDGES.build(min(pool.verdicts))
+    return (*SHOWN, str(BestOfN(judge=judge)), str(BestOfN(judge=judge, wave=1, greedy=True)))
+
+
+def _curves(found: Sequence[Row], shown: Sequence[str]) -> dict[str, list[Row]]:
+    """The rows of these strategies by name, cheapest first."""
     curves: dict[str, list[Row]] = {}
-    for name in SHOWN:
+    for name in shown:
         having = [row for row in found if row.strategy == name and (name in ("greedy", "majority") or row.width > 1)]
         if having:
             curves[name] = sorted(having, key=lambda row: row.tokens)

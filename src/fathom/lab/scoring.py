@@ -97,8 +97,13 @@ def default_strategies(pool: Pool) -> list[Strategy]:
         found += [BestOfN(), BestOfN(weighted=True)]
     from fathom.judges.registry import JUDGES
 
-    for judge in sorted(pool.verdicts):
-        found += [BestOfN(judge=JUDGES.build(judge), weighted=weighted) for weighted in (False, True)]
+    for spec, graded in sorted(pool.verdicts.items()):
+        judge = JUDGES.build(spec)
+        found += [BestOfN(judge=judge, weighted=weighted) for weighted in (False, True)]
+        if graded.greedy:
+            found.append(BestOfN(judge=judge, greedy=True))
+        if graded.greedy and timing_of(judge) is Timing.EACH:
+            found.append(BestOfN(judge=judge, wave=1, greedy=True))
     return found
 
 
@@ -233,12 +238,14 @@ def _vectorised(strategy: Strategy, pool: Pool) -> bool:
     """Whether the rules in ``ballots`` cover this strategy; any other is played."""
     if getattr(strategy, "at_least", 0):
         raise UsageError(f"{strategy} steers generation, which no pool can replay: run it live")
+    if isinstance(strategy, Vote | BestOfN) and not (
+        strategy.wave in (None, 1) or strategy.wave >= (strategy.width or 0)
+    ):
+        return False
     if isinstance(strategy, Vote):
-        return not strategy.confidence and (strategy.wave in (None, 1) or strategy.wave >= (strategy.width or 0))
+        return not strategy.confidence
     if isinstance(strategy, BestOfN) and strategy.judge is not None:
-        if strategy.greedy:
-            raise UsageError(f"a sweep has its samples judged, not the greedy answer: {strategy} cannot be replayed")
-        graded = pool.graded(str(strategy.judge))
+        graded = pool.graded(str(strategy.judge), greedy=strategy.greedy)
         timing = timing_of(strategy.judge)
         return timing is Timing.EACH or (timing is Timing.DIFFERING and bool((graded.passed < 0).all()))
     return isinstance(strategy, First | BestOfN)

@@ -48,7 +48,7 @@ HOPELESS = 3
 class SweepOptions:
     """What to draw: ``samples`` a question and the greedy one, at each of ``depths`` (None: the model's own limit).
 
-    ``judges`` (specs) are asked for their verdict on every sample, ``live`` strategies (specs) are run on every
+    ``judges`` (specs) are asked for their verdict on each of them, ``live`` strategies (specs) are run on every
     question under ``budget``; ``parallel`` questions are under way at a time (0: one in process, several on a server).
     """
 
@@ -217,8 +217,7 @@ class Sweeper:
             self._keep(number, list(found.values()), ())
         for spec, judge in self.judges.items():
             for cut in found.values():
-                if cut.sample != GREEDY:
-                    await self._judge_one(spec, judge, cut)
+                await self._judge_one(spec, judge, cut)
         return set(found)
 
     # -- drawing ----------------------------------------------------------------------------------------------------
@@ -275,6 +274,8 @@ class Sweeper:
             for t in unjudged(self.store, self.sweep.id, spec, numbers):
                 logprobs = told.get((t.question, t.depth, t.sample), ())
                 if Capability.TOP_LOGPROBS in needs or (Capability.LOGPROBS in needs and not logprobs):
+                    if t.sample == GREEDY:  # sweeps of older versions had only their samples judged
+                        continue
                     raise UsageError(
                         f"{spec} looks at log-probabilities that are not kept: name it when a sweep begins"
                     )
@@ -344,12 +345,10 @@ def progress_of(store: Store, sweep: int, dataset: Dataset, options: SweepOption
 
 
 def unjudged(store: Store, sweep: int, judge: str, numbers: Container[int]) -> list[Written]:
-    """The samples of these questions that are kept without a word of this judge."""
+    """The samples of these questions, greedy ones too, that are kept without a word of this judge."""
     known = {(v.question, v.depth, v.sample) for v in store.verdicts(sweep) if v.judge == judge}
     return [
-        t
-        for t in store.trajectories(sweep)
-        if t.question in numbers and t.sample != GREEDY and (t.question, t.depth, t.sample) not in known
+        t for t in store.trajectories(sweep) if t.question in numbers and (t.question, t.depth, t.sample) not in known
     ]
 
 

@@ -263,7 +263,7 @@ class AutoSearch(Search):
         if search is None:
             return 1 << 20
         left = max(0, search.width - search.started)
-        most = min(left, max(0, stage.wave - stage.out))
+        most = min(left, max(0, stage.wave - search.busy))
         if self.said.judge is None and not stage.probe:
             population, seen = self._population(stage), stage.seen
             while most < left and population.goes_on(seen.agreeing(stage.out + most), search.width, self.said.worth):

@@ -5,6 +5,9 @@ reached the same answer and returns the answer with the largest sum (weighted be
 can say that a solution *is* right (a verifier) ends the search at once; one that says a solution is wrong bars it while
 there is any other.
 
+``wave`` has so many attempts under way at a time, a verifier's word on each included: after one that it accepts nothing
+was begun in vain, for which the search takes longer.
+
 Candidates that all gave the same answer need no ranking: a judge that only grades is not asked before two of them
 differ, and one that compares not before all are in. A verifier is asked as they come.
 """
@@ -20,7 +23,7 @@ from fathom.judges.registry import judge_option
 from fathom.judges.votes import Tally
 from fathom.reasoner import Capability
 from fathom.records import Trajectory
-from fathom.search.base import STRATEGIES, Action, Grow, Judge, Lost, Standing, Strategy, Terms
+from fathom.search.base import STRATEGIES, Action, Grow, Judge, Lost, Standing, Strategy, Terms, at_least
 from fathom.search.judged import JudgedSearch
 from fathom.search.samples import agreed_width
 from fathom.specs import option
@@ -38,7 +41,11 @@ class BestOfN(Strategy):
     weighted: bool = option(False, "sum the scores of equal answers instead of taking the best single one")
     depth: int | None = option(None, "units of reasoning for each at most; 0 answers at once")
     at_least: int = option(0, "units of reasoning for each at least (budget forcing)")
+    wave: int | None = option(None, "samples to run at a time (default: what the model runs well together)")
     greedy: bool = option(False, "begin with the likeliest line of thought, and draw only the others")
+
+    def __post_init__(self) -> None:
+        at_least("best-of-n", 1, wave=self.wave)
 
     @property
     def required(self) -> frozenset[Capability]:
@@ -60,14 +67,14 @@ class BestOfNSearch(JudgedSearch):
 
     def __init__(self, said: BestOfN, width: int, depth: int | None) -> None:
         super().__init__(said.judge, width, depth)
-        self.at_least = said.at_least
-        self.greedy = said.greedy
+        self.at_least, self.greedy, self.wave = said.at_least, said.greedy, said.wave
         self.said = said
         self.timing = timing_of(said.judge) if said.judge is not None else Timing.EACH
         self._held: list[int] = []  # counted as mere votes until their judge is asked
         self._held_keys: set[str] = set()
         self._differed = False
         self._out: set[int] = set()
+        self._unheard: set[int] = set()  # of which a verifier has still to say whether they end the search
 
     def ask(self, room: int) -> Sequence[Action]:
         actions = list(super().ask(room))
@@ -87,12 +94,22 @@ class BestOfNSearch(JudgedSearch):
         self._out.discard(trajectory.id)
         if trajectory.answer is None or self.judge is None or self.timing is Timing.EACH or self._differed:
             super().settle(trajectory)
+            if self.timing is Timing.EACH and trajectory.answer is not None and self.judge is not None:
+                self._unheard.add(trajectory.id)
         else:
             self.count(trajectory)
             self._held.append(trajectory.id)
             self._held_keys.add(trajectory.key)
             if self.timing is Timing.DIFFERING and self._differ:
                 self.backlog.judge.extend(self._release())
+
+    def tell_verdict(self, id: int, verdict: Verdict) -> None:
+        self._unheard.discard(id)
+        super().tell_verdict(id, verdict)
+
+    @property
+    def busy(self) -> int:
+        return self.out + len(self._unheard)
 
     @property
     def _differ(self) -> bool:

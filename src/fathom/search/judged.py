@@ -108,7 +108,7 @@ class JudgedSearch(SampleSearch):
         """The standing by votes: plain ones where nothing was judged."""
         if self.heard:
             return super().standing
-        plain = voted(self.trajectories[id] for id in sorted(self.settled, key=lambda id: id != self._likeliest))
+        plain = voted((self.trajectories[id] for id in self.settled), self._likeliest)
         return replace(plain, notes=(*plain.notes, *self.notes))
 
     @property

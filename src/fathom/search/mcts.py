@@ -69,7 +69,7 @@ class MctsSearch(JudgedSearch):
 
     def __init__(self, said: Mcts, width: int, depth: int | None, seed: int) -> None:
         super().__init__(said.judge, width, depth)
-        self.wave = said.wave
+        self.said = said
         self.tree = BranchingTree(random.Random(seed), said.posterior)
 
     def take(self, drafts: Sequence[Trajectory]) -> Self:
@@ -84,7 +84,7 @@ class MctsSearch(JudgedSearch):
         if self.winding_down:
             return actions
         asked: dict[int, list[int]] = {}
-        for id in self.new_ids(max(0, min(room, self.width - self.started, self.wave - self.tree.expected))):
+        for id in self.new_ids(max(0, min(room, self.width - self.started, self.said.wave - self.tree.expected))):
             node = self.tree.select()
             self.tree.expect(id, node)
             asked.setdefault(node, []).append(id)

@@ -34,14 +34,18 @@ class SampleSearch(Search):
     """Starts up to ``width`` trajectories, as there is room, and concludes those that state no answer themselves.
 
     With ``greedy`` the first of them is the likeliest one, whose answer wins ties, and only the others are drawn.
+    ``wave`` are under way at a time (None: as many as there is room for).
     """
 
-    def __init__(self, width: int, depth: int | None, at_least: int = 0, greedy: bool = False) -> None:
+    def __init__(
+        self, width: int, depth: int | None, at_least: int = 0, greedy: bool = False, wave: int | None = None
+    ) -> None:
         super().__init__()
         self.width = width
         self.depth = depth
         self.at_least = at_least
         self.greedy = greedy
+        self.wave = wave
         self.tally = Tally()
         self.started = 0
         self.failed = 0
@@ -55,6 +59,8 @@ class SampleSearch(Search):
         if self.stopped is not None:
             return ()
         actions = self.backlog.drain()
+        if self.wave is not None:
+            room = min(room, self.wave - self.busy)
         n = min(room, self.width - self.started)
         if n > 0 and not self.winding_down:
             likeliest = 1 if self.greedy and not self.started else 0
@@ -119,6 +125,11 @@ class SampleSearch(Search):
         return self.started - len(self.settled) - self.failed
 
     @property
+    def busy(self) -> int:
+        """Samples of which something is still to come."""
+        return self.out
+
+    @property
     def remaining(self) -> int:
         """Samples that may still come in."""
         return self.width - len(self.settled) - self.failed
@@ -164,6 +175,11 @@ class _Ballot(SampleSearch):
         self.count(trajectory)
 
 
-def voted(trajectories: Iterable[Trajectory]) -> Standing:
-    """The standing of a plain vote of trajectories that are over, those that came in first given first."""
-    return _Ballot(0, None).take(tuple(trajectories)).standing
+def voted(trajectories: Iterable[Trajectory], likeliest: int | None = None) -> Standing:
+    """The standing of a plain vote of trajectories that are over, those that came in first given first.
+
+    ``likeliest`` is the id of the one whose answer wins ties.
+    """
+    ballot = _Ballot(0, None)
+    ballot._likeliest = likeliest
+    return ballot.take(tuple(trajectories)).standing

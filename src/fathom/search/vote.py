@@ -86,13 +86,8 @@ class VoteSearch(SampleSearch):
     """The running vote."""
 
     def __init__(self, said: Vote, width: int, depth: int | None) -> None:
-        super().__init__(width, depth, said.at_least, greedy=said.greedy or width == 1)
+        super().__init__(width, depth, said.at_least, greedy=said.greedy or width == 1, wave=said.wave)
         self.said = said
-
-    def ask(self, room: int) -> Sequence[Action]:
-        if self.said.wave is not None:
-            room = min(room, self.said.wave - self.out)
-        return super().ask(room)
 
     def settle(self, trajectory: Trajectory) -> None:
         self.count(trajectory)
