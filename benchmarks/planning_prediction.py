@@ -74,7 +74,7 @@ def paced(cost: CostModel, lengths: Sequence[int], width: int) -> float | None:
     end."""
     if len(lengths) < width:
         return None
-    return cost.drag * cost.costs.read_seconds + rolling(lengths, cost.costs.room or width, cost.paced)
+    return cost.drag * cost.costs.read_seconds + rolling(lengths, cost.costs.room or width, cost.paced)[0]
 
 
 async def simulate(questions: int) -> list[dict[str, Any]]:

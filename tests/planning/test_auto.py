@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import random
 import time
@@ -11,6 +12,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import pytest
+import virtual_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +22,7 @@ from fathom.costs import Costs
 from fathom.errors import SpecError, UsageError
 from fathom.judges.base import Candidate as Judged
 from fathom.judges.base import EachVerifier, Verdict
-from fathom.language.engines.scripted import Latency, answers
+from fathom.language.engines.scripted import Latency, ScriptedEngine, answers
 from fathom.language.model import LanguageModel
 from fathom.planning.auto import Auto, AutoSearch
 from fathom.planning.cost import CostModel
@@ -126,6 +128,31 @@ async def test_a_verifier_is_asked_until_it_accepts(scripted: Make) -> None:
     assert (result.answer, result.receipt.stopped) == (right, StopReason.VERIFIED)
     assert result.receipt.strategy.startswith("auto(judge=") or "best-of-n" in result.receipt.strategy
     assert result.receipt.spent.width < 200
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(tokens=10_000)], ids=["no limit", "tokens"])
+async def test_without_a_deadline_a_verifier_sees_the_first_attempt_before_others_begin(
+    scripted: Make, budget: Budget
+) -> None:
+    result = await fathom.asolve(scripted(EASY), "?", verify=Accepts("42"), budget=budget)
+    assert (result.receipt.spent.width, result.receipt.stopped) == (1, StopReason.VERIFIED)
+
+
+def test_as_many_more_attempts_run_at_a_time_as_have_failed() -> None:
+    """One, two, four, eight, and the last: five times as long as one, where one after the other takes sixteen times."""
+    length = 20
+    say = lambda prompt, rng: "so " * (length - 1) + f"\\boxed{{{rng.randrange(9)}}}."  # noqa: E731
+
+    async def run() -> tuple[int, float]:
+        model = LanguageModel(ScriptedEngine(say, latency=Latency(token=1.0), room=16))
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        result = await fathom.asolve(model, "?", strategy=Auto(judge=Accepts("never"), worth=0.0))
+        return result.receipt.spent.width, clock() - began
+
+    width, seconds = virtual_time.run(run())
+    assert width == 16
+    assert seconds == pytest.approx(5 * length, rel=0.2)
 
 
 async def test_a_question_that_no_attempt_gets_right_is_given_up(scripted: Make) -> None:

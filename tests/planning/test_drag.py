@@ -51,7 +51,7 @@ async def errors(model: LanguageModel, strategy: str, seed: int) -> list[float]:
     ones."""
     off = []
     for run in range(5):
-        predicted = rolling([LENGTH] * 4, 4, (await surveyed(model)).cost.paced)
+        predicted, _ = rolling([LENGTH] * 4, 4, (await surveyed(model)).cost.paced)
         began = asyncio.get_running_loop().time()
         await fathom.asolve(model, "?", strategy=strategy, seed=seed + 100 * run)
         real = asyncio.get_running_loop().time() - began

@@ -42,7 +42,8 @@ def share_within(cap: int | None, rng: random.Random) -> tuple[float, float]:
         usual = costs.depth * math.exp(-(costs.spread**2 + costs.differ**2) / 2 + rng.gauss(0, costs.differ))
         drawn = [usual * math.exp(rng.gauss(0, costs.spread)) for _ in range(width)]
         lengths = [length if length < (cap or 1000) else (cap or 1000) + costs.answer_units for length in drawn]
-        seconds += expected.seconds_range[0] <= drag * rolling(lengths, 3, costs.step) <= expected.seconds_range[1]
+        taken = drag * rolling(lengths, 3, costs.step)[0]
+        seconds += expected.seconds_range[0] <= taken <= expected.seconds_range[1]
         tokens += expected.tokens_range[0] <= sum(lengths) <= expected.tokens_range[1]
     return seconds / runs, tokens / runs
 
@@ -54,9 +55,39 @@ def test_a_wave_takes_no_less_than_its_longest_and_no_more_than_one_after_anothe
     def step(width: int) -> float:
         return 1 + crowding * (width - 1)
 
-    taken = rolling(lengths, wave, step)
+    taken, units = rolling(lengths, wave, step)
     assert max(lengths) * (1 - 1e-9) <= taken <= sum(lengths) * (1 + 1e-9)
-    assert rolling(lengths, 1, step) == pytest.approx(sum(lengths))
+    assert rolling(lengths, 1, step)[0] == pytest.approx(sum(lengths))
+    assert units == pytest.approx(sum(lengths))
+
+
+def test_what_still_goes_when_one_is_right_has_had_its_units() -> None:
+    """Three at a time of 4, 10, 6 and 9 units; the second that ends, at 6, is the last: 10 has had 6, and 9 two."""
+    assert rolling([4, 10, 6, 9], 3, lambda width: 1.0, until=2) == (6.0, 4 + 6 + 6 + 2)
+    assert rolling([4, 10, 6, 9], 3, lambda width: width, until=1) == (12.0, 12.0)
+
+
+def test_with_each_that_fails_one_more_runs_at_a_time() -> None:
+    at: list[int] = []
+
+    def step(width: int) -> float:
+        at.append(width)
+        return 1.0
+
+    assert rolling([5.0] * 7, 1, step, grows=True) == (15.0, 35.0)  # one, then two, then four
+    assert at == [1, 2, 3, 4, 3, 2, 1]
+
+
+def test_a_race_is_expected_to_spend_what_runs_beside_the_one_that_is_right() -> None:
+    draws = [0.6, 0.2, 0.1, 0.1]
+    alone = CostModel(COSTS).expect(4, None, 1, draws, racing=True)
+    together = CostModel(COSTS).expect(4, None, 4, draws, racing=True)
+    grown = CostModel(COSTS).expect(4, None, 1, draws, racing=True, grows=True)
+    assert alone.tokens < grown.tokens < together.tokens
+    assert alone.tokens == pytest.approx(1.7 * COSTS.depth, rel=0.2)
+    assert grown.seconds is not None
+    assert alone.seconds is not None
+    assert grown.seconds < alone.seconds
 
 
 def test_what_is_not_known_has_no_range() -> None:

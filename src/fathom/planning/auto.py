@@ -231,7 +231,7 @@ class AutoSearch(Search):
         candidate = self._candidate(stage.member)
         found, best = 0, 0.0
         for depth in _depths(search.depth, candidate.cost.costs.depth):
-            fits, wave = most_within(candidate, left, depth, most=more)
+            fits, wave = most_within(candidate, left, depth, most=more, selection=self.said.selection)
             promised = self._promised(stage, candidate, search.started + fits, depth)
             if fits and promised > best:
                 found, best, search.depth, stage.wave = fits, promised, depth, wave
@@ -263,7 +263,8 @@ class AutoSearch(Search):
         if search is None:
             return 1 << 20
         left = max(0, search.width - search.started)
-        most = min(left, max(0, stage.wave - search.busy))
+        over = search.started - search.busy
+        most = min(left, max(0, stage.wave + over * stage.grows - search.busy))
         if self.said.judge is None and not stage.probe:
             population, seen = self._population(stage), stage.seen
             while most < left and population.goes_on(seen.agreeing(stage.out + most), search.width, self.said.worth):

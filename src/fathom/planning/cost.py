@@ -147,9 +147,19 @@ class CostModel:
             most["seconds"] = self._seconds(width, whole, wave, unfinished, sure=True)
         return Prediction(seconds, tokens * draws, dollars, most)
 
-    def expect(self, width: int, depth: int | None, wave: int, draws: Sequence[float] = ()) -> Prediction:
+    def expect(
+        self,
+        width: int,
+        depth: int | None,
+        wave: int,
+        draws: Sequence[float] = (),
+        *,
+        racing: bool = False,
+        grows: bool = False,
+    ) -> Prediction:
         """What ``predict`` says, and how far it may be off. ``draws[n]`` is the chance that n + 1 are really made;
-        empty, all are."""
+        empty, all are. ``racing``: until so many are over others run beside them. ``grows``: with each that is over one
+        more runs at a time."""
         made = math.fsum(share * n for n, share in enumerate(draws, 1)) / math.fsum(draws) if draws else None
         expected, costs, cap = self.predict(width, depth, wave, made), self.costs, self._cap(depth)
         shape = Shape(
@@ -165,12 +175,17 @@ class CostModel:
             reading=self.drag * costs.answer_read,
             first=self.drag * costs.read_seconds,
             draws=tuple(draws),
+            racing=racing,
+            grows=grows,
         )
         seconds, units = scatter(shape, self.paced, self.pace_spread)
-        tokens = math.floor(costs.unit_tokens * units[0]), math.ceil(costs.unit_tokens * units[1])
+        tokens = math.floor(costs.unit_tokens * units.range[0]), math.ceil(costs.unit_tokens * units.range[1])
+        if racing:  # the mean of what is ended by one of several is no sum of means
+            played = costs.unit_tokens * units.mean
+            expected = replace(expected, seconds=seconds.mean if self.timed else None, tokens=played)
         return replace(
             expected,
-            seconds_range=seconds if self.timed else None,
+            seconds_range=seconds.range if self.timed else None,
             tokens_range=tokens if costs.unit_tokens else None,
         )
 
@@ -190,7 +205,7 @@ class CostModel:
             total += self._step(wave) if unfinished > 0.02 and costs.answer_units else 0.0  # one may be under way
             total += self._stating(math.ceil(stating)) if unfinished > 0.02 else 0.0
         elif costs.answer_units:
-            total += rolling([costs.answer_units] * math.ceil(n), wave, self._step) + costs.answer_read * n
+            total += rolling([costs.answer_units] * math.ceil(n), wave, self._step)[0] + costs.answer_read * n
         return self.drag * total
 
     def _stating(self, width: int) -> float:

@@ -30,7 +30,7 @@ DEFAULT_WIDTH = 16
 _SPENDING = ("seconds", "tokens", "cost", "calls")
 _WIDTHS = (1, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 _DEPTHS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0, 1.25, 1.5, 2.0, 3.0)  # of the usual one
-_PATIENT = 4  # trajectories at a time where nothing hurries: enough to see whether they agree
+_PATIENT = 4  # trajectories at a time where the outcome can wait: enough to see whether they agree
 _LEAST_REASONING = 8  # units; fewer are no reasoning
 
 
@@ -52,7 +52,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """Something that could be run, and what is expected of it. ``wave`` trajectories run at a time, or more.
+    """Something that could be run, and what is expected of it. ``wave`` trajectories run at a time, or more; ``grows``:
+    one more with each that has failed.
 
     ``whole`` is what all of it takes, ``prediction`` what it is expected to, stopping when more is not worth it.
     """
@@ -66,6 +67,7 @@ class Choice:
     accuracy: float
     interval: tuple[float, float]
     whole: Prediction
+    grows: bool
     expected: Callable[[], Prediction] = field(repr=False, compare=False)
 
     @cached_property
@@ -140,25 +142,32 @@ class _Shape:
         return self.width == 1 or self.candidate.cost.costs.greedy
 
     def fitting_wave(self, limits: Mapping[str, float], room: int | None) -> int | None:
-        """The most patient wave that stays within the limits, or None where none does."""
+        """The most patient wave that stays within the limits, or None where none does. Where nothing is known of time,
+        it is left to the driver's clock."""
         predict, hurries = self.candidate.cost.predict, "seconds" in limits and not self.candidate.cost.timed
         kept = {name: limit for name, limit in limits.items() if not (hurries and name == "seconds")}
-        waves = self._waves(room, hurries)  # where no time is known, the clock is the driver's
+        waves = self._waves(room, hurries, self._least_wave(limits))
         return next((wave for wave in waves if predict(self.width, self.depth, wave).within(kept)), None)
 
-    def _waves(self, room: int | None, hurries: bool) -> Iterable[int]:
+    def _least_wave(self, limits: Mapping[str, float]) -> int:
+        """Trajectories at a time that waste nothing: a verifier may accept the first, where there is time to see."""
+        return 1 if self.selection == "verified" and "seconds" not in limits else _PATIENT
+
+    def _waves(self, room: int | None, hurries: bool, least: int) -> Iterable[int]:
         most = (
             self.width if self.depth == 0 else min(self.width, room or self.width)
         )  # what states its answer grows not
         if hurries:
             return (most, *(w for w in reversed(_WIDTHS) if w < most))  # who knows how long it takes waits for nothing
-        patient = min(most, _PATIENT)
+        patient = min(most, least)
         wider = [w for w in _WIDTHS if patient < w < most] + ([most] if most > patient else [])
         return (patient, *wider, *(w for w in (2, 1) if w < patient))
 
     def with_wave(self, wave: int, limits: Mapping[str, float]) -> Choice:
         """This shape as a choice. What is expected of it ends where the limits end it."""
         cost, ability = self.candidate.cost, self.candidate.ability
+        racing = self.selection == "verified"
+        grows = wave == self._least_wave(limits) == 1
         return Choice(
             self._spec,
             self.member,
@@ -169,7 +178,8 @@ class _Shape:
             self.accuracy,
             ability.interval(self.accuracy),
             cost.predict(self.width, self.depth, wave),
-            lambda: cost.expect(self.width, self.depth, wave, self._draws).held(limits),
+            grows,
+            lambda: cost.expect(self.width, self.depth, wave, self._draws, racing=racing, grows=grows).held(limits),
         )
 
     @property
@@ -272,7 +282,13 @@ def widest(limits: Mapping[str, float], selection: Selection) -> int:
 
 
 def most_within(
-    candidate: Candidate, limits: Mapping[str, float], depth: int | None, *, most: int, room: int | None = None
+    candidate: Candidate,
+    limits: Mapping[str, float],
+    depth: int | None,
+    *,
+    most: int,
+    room: int | None = None,
+    selection: Selection = "vote",
 ) -> tuple[int, int]:
     """How many trajectories of this depth, up to ``most``, stay within limits, and how many of them at a time for that.
 
@@ -281,7 +297,7 @@ def most_within(
     low, high, found = 0, most, 1
     while low < high:
         width = (low + high + 1) // 2
-        wave = _Shape(0, candidate, width, depth, "vote", 0.0).fitting_wave(limits, room)
+        wave = _Shape(0, candidate, width, depth, selection, 0.0).fitting_wave(limits, room)
         low, high, found = (low, width - 1, found) if wave is None else (width, high, wave)
     return low, found
 
@@ -304,6 +320,7 @@ def _measured(member: int, candidate: Candidate, limits: Mapping[str, float], se
                 max(0.0, point.accuracy - (point.high - point.low) / (2 * 1.96)),
                 (point.low, point.high),
                 prediction,
+                False,
                 partial(_prediction_of, candidate, point),
             )
 

@@ -20,9 +20,9 @@ __all__ = ["Stage"]
 class Stage:
     """What runs. ``strategy`` names it without its width, which may change; ``depth`` is that of each sample.
 
-    ``wave`` samples run at a time, or more where more are wanted in any case. A ``probe`` only finds out whether the
-    question is so easy that its small model suffices. ``drag`` is how much longer samples really take than their model
-    says of itself, None until one has shown it.
+    ``wave`` samples run at a time, or more where more are wanted in any case; ``grows``: one more with each that is
+    over. A ``probe`` only finds out whether the question is so easy that its small model suffices. ``drag`` is how much
+    longer samples really take than their model says of itself, None until one has shown it.
     """
 
     member: int
@@ -33,6 +33,7 @@ class Stage:
     wave: int
     search: Search
     probe: bool = False
+    grows: bool = False
     drag: float | None = None
     unit_seconds: dict[int, float] = field(default_factory=dict)  # by width, where the model says nothing of itself
     planned: int = 0  # samples that were in when the width was last planned
@@ -40,7 +41,8 @@ class Stage:
 
     @classmethod
     def of(cls, choice: Choice, depth: int | None, search: Search, *, probe: bool = False) -> Stage:
-        return cls(choice.member, choice.model, choice.strategy, choice.width, depth, choice.wave, search, probe)
+        said = choice.member, choice.model, choice.strategy, choice.width, depth, choice.wave
+        return cls(*said, search, probe, choice.grows)
 
     @property
     def samples(self) -> SampleSearch | None:
