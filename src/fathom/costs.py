@@ -34,15 +34,17 @@ class Costs:
     trajectory.
 
     ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
-    Lengths scatter: ``spread`` is the standard deviation of their logarithm among trajectories of one problem,
-    ``differ`` that of the problems' own usual lengths, which rests on so many degrees of ``freedom``. ``room``
-    trajectories run well together. Answers that are not ``countable`` (free text) cannot vote. ``greedy`` says that the
-    likeliest trajectory is worth being the first.
+    ``kind`` is that of the answer that is asked for: how long trajectories become is remembered of each kind by itself,
+    since a program takes more words than a number. Lengths scatter: ``spread`` is the standard deviation of their
+    logarithm among trajectories of one problem, ``differ`` that of the problems' own usual lengths, which rests on so
+    many degrees of ``freedom``. ``room`` trajectories run well together. Answers that are not ``countable`` (free text)
+    cannot vote. ``greedy`` says that the likeliest trajectory is worth being the first.
     """
 
     model: str
     engine: str = ""
     parameters: int = 0
+    kind: str = ""
     unit_seconds: Mapping[int, float] = field(default_factory=dict)
     read_seconds: float = 0.0
     drag: float | None = None

@@ -68,6 +68,27 @@ def test_the_latest_profile_goes_before_older_ones() -> None:
     assert found.profile.dataset == "new"
 
 
+def test_of_several_profiles_the_one_for_this_kind_of_answer_is_found() -> None:
+    import os
+
+    os.utime(save(profile(dataset="sums", kind="short")), (1, 1))
+    save(profile(dataset="programs", kind="code"))
+    for kind, dataset in (("short", "sums"), ("code", "programs"), ("", "programs")):
+        found = kept_profile(replace(COSTS, kind=kind))
+        assert found is not None
+        assert found.profile.dataset == dataset
+    assert kept_profile(replace(COSTS, kind="text")) is None
+
+
+def test_a_profile_that_is_named_is_used_for_other_kinds_of_answer_with_a_warning() -> None:
+    made = profile(dataset="programs", kind="code")
+    (note,) = fit(made, replace(COSTS, kind="short")).notes
+    assert "WARNING" in note
+    assert "programs" in note
+    assert fit(made, replace(COSTS, kind="code")).notes == ()
+    assert fit(profile(), replace(COSTS, kind="short")).notes == (), "of an older one nobody knows"
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [({"model": "other"}, "model"), ({"digest": "sha256:0"}, "digest"), ({"engine": "engine 2"}, "engine")],

@@ -96,6 +96,7 @@ def profile_of(pools: Sequence[Pool], costs: Costs, dataset: str) -> Profile:
         engine=costs.engine,
         machine=machine(),
         dataset=dataset,
+        kind=costs.kind,
         questions=len(deepest),
         made=time.strftime("%Y-%m-%d", time.gmtime()),
         depth=max(1.0, depth),

@@ -77,7 +77,7 @@ class LanguageModel:
             raise UsageError(one_of("answer form", form, tuple(AnswerForm)))
         self.form = AnswerForm(form)
         self.sampling = sampling or DEFAULT_SAMPLING
-        self._habits: dict[AnswerForm, Habits] = {form: Habits() for form in AnswerForm}
+        self._habits: dict[AnswerForm, Habits] = {form: Habits(form.value) for form in AnswerForm}
         self._pace: Pace | None = None
         self._warm: dict[tuple[Message, ...], int] = {}
 

@@ -52,8 +52,10 @@ class Usual:
 
 @dataclass
 class Habits:
-    """What was learned of a model while using it, shared by its sessions: running means, first values as priors."""
+    """What was learned of a model while using it for one ``kind`` of answer, shared by its sessions: running means,
+    first values as priors."""
 
+    kind: str = ""
     depth: float = 48.0  # tokens of a finished chain of thought
     conclusion: Usual = field(default_factory=lambda: Usual(6.0, 1.5))  # its tokens
     drag: float = 1.0  # how much slower steps are now than when the pace was measured
@@ -203,6 +205,7 @@ class Timing:
             traits.model,
             traits.version,
             traits.parameters,
+            kind=self.habits.kind,
             unit_seconds=pace.step_seconds if pace else {},
             read_seconds=self.unread * pace.read_seconds if pace else 0.0,
             drag=self.habits.shown_drag,

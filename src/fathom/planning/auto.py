@@ -390,7 +390,8 @@ class AutoSearch(Search):
             known = learned(told.costs.model, told.costs.engine)
             lengths = stage.lengths(told)
             length = statistics.fmean(lengths) if lengths else None
-            remember(told.costs.model, told.costs.engine, known.after(stage.drag, length, stage.unit_seconds))
+            known = known.after(stage.drag, length, stage.unit_seconds, told.costs.kind)
+            remember(told.costs.model, told.costs.engine, known)
 
     def state(self) -> dict[str, Any]:
         own = {name: value for name, value in vars(self).items() if name not in ("said", "terms", "stages", "outlook")}

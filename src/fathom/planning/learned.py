@@ -3,10 +3,10 @@
 After each run the logarithm of its drag (actual time over what the measured pace says) moves a running mean, robustly:
 a wild run counts for no more than a factor of three. This is the drag that a process begins with; once a session has
 seen steps of its own, what it says of the drag goes before (``fathom.costs.Costs.drag``): never both. A pace that was
-measured anew begins without one. Where nobody
-measured an engine's speed (servers), the time of a unit at each width is learned the same way, and everywhere the usual
-length of a chain. The file is small, lies in the user's cache directory, one for each (model, engine, machine), and is
-written in the background, at most twice a minute and at the end of the process.
+measured anew begins without one. Where nobody measured an engine's speed (servers), the time of a unit at each width is
+learned the same way, and everywhere the usual length of a chain, for each kind of answer. The file is small, lies in
+the user's cache directory, one for each (model, engine, machine), and is written in the background, at most twice a
+minute and at the end of the process.
 """
 
 from __future__ import annotations
@@ -29,24 +29,37 @@ from fathom.language.download import cache_directory
 from fathom.language.engines.pace import machine
 from fathom.planning.cost import PACE_SPREAD
 
-__all__ = ["Learned", "learned", "remember", "save"]
+__all__ = ["Learned", "Length", "learned", "remember", "save"]
 
 LEAST_WEIGHT = 0.1  # of a new observation in a running mean
 WILD = math.log(3.0)
 _EVERY = 30.0  # seconds between two writes
 
 
+class Length(msgspec.Struct, frozen=True):
+    """How many units a chain takes: a running mean over ``runs``."""
+
+    runs: int = 0
+    units: float = 0.0
+
+    def after(self, units: float) -> Length:
+        """With one more run, whose chains had so many on average."""
+        weight = max(LEAST_WEIGHT, 1.0 / (self.runs + 1))
+        return Length(self.runs + 1, self.units + weight * (units - self.units))
+
+
 class Learned(msgspec.Struct, frozen=True):
-    """Running means over ``runs``: the logarithm of the drag and its variance from run to run, lengths of chains,
-    seconds of a unit by width. The drag is that of the last ``paced`` of these runs, over the pace ``measured``."""
+    """Running means over ``runs``: the logarithm of the drag and its variance from run to run, seconds of a unit by
+    width, and by the kind of answer the lengths of chains. The drag is that of the last ``paced`` of these runs, over
+    the pace ``measured``."""
 
     runs: int = 0
     paced: int = 0
     measured: dict[int, float] = {}
     log_drag: float = 0.0
     variance: float = PACE_SPREAD**2
-    depth: float | None = None
     unit_seconds: dict[int, float] = {}
+    lengths: dict[str, Length] = {}
 
     @property
     def drag(self) -> float:
@@ -64,9 +77,11 @@ class Learned(msgspec.Struct, frozen=True):
             return self
         return msgspec.structs.replace(self, paced=0, measured=dict(measured), log_drag=0.0, variance=PACE_SPREAD**2)
 
-    def after(self, drag: float | None, depth: float | None, unit_seconds: Mapping[int, float]) -> Learned:
-        """With one more run: its drag, the mean length of its chains that came to their own
-        end, and the seconds of a unit at the widths that it ran, where it shows them."""
+    def after(
+        self, drag: float | None, length: float | None, unit_seconds: Mapping[int, float], kind: str = ""
+    ) -> Learned:
+        """With one more run: its drag, the mean length of its chains, which were of this kind, and the seconds of a
+        unit at the widths that it ran, where it shows them."""
         weight = max(LEAST_WEIGHT, 1.0 / (self.runs + 1))
         log_drag, variance, each = self.log_drag, self.variance, dict(self.unit_seconds)
         if drag is not None:
@@ -77,11 +92,11 @@ class Learned(msgspec.Struct, frozen=True):
             at = 1 << round(math.log2(width))
             before = each.get(at, seconds)
             each[at] = before * math.exp(weight * max(-WILD, min(WILD, math.log(seconds / before))))
-        length = self.depth
-        if depth is not None:
-            length = depth if length is None else length + weight * (depth - length)
+        lengths = self.lengths
+        if length is not None:
+            lengths = {**lengths, kind: lengths.get(kind, Length()).after(length)}
         paced = self.paced + (drag is not None)
-        return Learned(self.runs + 1, paced, self.measured, log_drag, variance, length, each)
+        return Learned(self.runs + 1, paced, self.measured, log_drag, variance, each, lengths)
 
 
 _lock, _writing = threading.Lock(), threading.Lock()
@@ -146,7 +161,8 @@ def _read(path: Path) -> Learned:
         found = msgspec.json.decode(path.read_bytes(), type=Learned)
     except (OSError, msgspec.MsgspecError):
         return Learned()
-    times = (*found.unit_seconds.values(), found.drag, found.variance, found.depth or 1.0)
+    lengths = (length.units for length in found.lengths.values())
+    times = (*found.unit_seconds.values(), found.drag, found.variance, *lengths)
     return found if all(0 < t < math.inf for t in times) else Learned()
 
 

@@ -11,7 +11,7 @@ from fathom.budget import Meter
 from fathom.costs import Costed, Costs
 from fathom.errors import UsageError
 from fathom.planning.cost import CostModel
-from fathom.planning.learned import learned, remember
+from fathom.planning.learned import Length, learned, remember
 from fathom.planning.plan import Candidate
 from fathom.planning.prior import prior
 from fathom.planning.profile import Fitted, fit, kept_profile, load
@@ -63,13 +63,14 @@ def candidate_of(costs: Costs, found: Fitted | None) -> Candidate:
     """A model as plans see it, from its session's account, what was learned of it, and its profile where it has one."""
     before = learned(costs.model, costs.engine)
     known = before.over(costs.unit_seconds)
+    usual = known.lengths.get(costs.kind, Length())
     if known is not before:
         remember(costs.model, costs.engine, known)
     if found is not None:
         costs = found.profile.costs(costs, same_machine=found.same_machine)
         costs = replace(costs, depth=found.profile.depth)
-    elif known.runs >= _ENOUGH and known.depth is not None and not _OWN <= costs.freedom < math.inf:
-        costs = replace(costs, depth=known.depth)
+    elif usual.runs >= _ENOUGH and not _OWN <= costs.freedom < math.inf:
+        costs = replace(costs, depth=usual.units)
     if not costs.unit_seconds and known.unit_seconds:
         costs = replace(costs, unit_seconds=known.unit_seconds)
     drag = costs.drag if costs.drag is not None else known.drag  # as things are now goes before how they mostly were

@@ -1,7 +1,8 @@
 """A profile: what was measured of one model on one kind of question, on one engine and machine; what plans rest on.
 
 It is a JSON file that names what it belongs to. Made for another model or engine it is refused; made on another machine
-its accuracies hold and its times do not, which is used with a warning.
+its accuracies hold and its times do not, which is used with a warning. One that is found and not named is used for the
+kind of answer that it was made on, one that is named for every kind, with a warning.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Spread(msgspec.Struct, frozen=True):
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Curves, costs, and whose they are. ``curves`` hold every strategy that was scored, voting included.
 
-    ``spreads`` are the populations at the depths that were replayed; ``samples`` are (width, depth, seconds).
+    ``spreads`` are the populations at the depths that were replayed; ``samples`` are (width, depth, seconds). ``kind``
+    is that of the answers, as in `Costs`; older profiles do not tell it.
     """
 
     version: int = VERSION
@@ -55,6 +57,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = ""
     machine: dict[str, Any]
     dataset: str
+    kind: str = ""
     questions: int
     made: str = ""
     depth: float
@@ -114,15 +117,19 @@ class Fitted:
 
     profile: Profile
     same_machine: bool
+    same_kind: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if self.same_machine:
-            return ()
-        made_on = self.profile.machine.get("cpu", "another machine")
-        return (
-            f"WARNING: the profile was made on another machine ({made_on}); its accuracies are used, not its times",
-        )
+        found: tuple[str, ...] = ()
+        if not self.same_machine:
+            made_on = self.profile.machine.get("cpu", "another machine")
+            said = f"made on another machine ({made_on}); its accuracies are used, not its times"
+            found += (f"WARNING: the profile was {said}",)
+        if not self.same_kind:
+            said = f"made on questions of another kind ({self.profile.dataset}, answers: {self.profile.kind})"
+            found += (f"WARNING: the profile was {said}",)
+        return found
 
 
 def digest_of(costs: Costs) -> str:
@@ -143,7 +150,8 @@ def fit(profile: Profile, costs: Costs) -> Fitted:
                 f"this profile was made for the {what} {there!r}, and this is {here!r}; make one for it with "
                 f"`fathom calibrate`"
             )
-    return Fitted(profile, profile.machine == machine())
+    same_kind = profile.kind == costs.kind or not (profile.kind and costs.kind)
+    return Fitted(profile, profile.machine == machine(), same_kind)
 
 
 def load(path: str | Path) -> Profile:
@@ -191,14 +199,17 @@ def _prefix(model: str, engine: str) -> str:
 
 
 def kept_profile(costs: Costs) -> Fitted | None:
-    """The latest profile in the cache directory that belongs to this model and engine, if there is one."""
+    """The latest profile in the cache directory that belongs to this model, engine and kind of answer, if there is
+    one."""
     prefix = _prefix(costs.model, costs.engine)
     found: Sequence[Path] = []
     with contextlib.suppress(OSError):
         found = sorted(profile_directory().glob(f"{prefix}*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found:
         with contextlib.suppress(UsageError):
-            return fit(_loaded(path, path.stat().st_mtime_ns), costs)
+            held = fit(_loaded(path, path.stat().st_mtime_ns), costs)
+            if held.same_kind:
+                return held
     return None
 
 
