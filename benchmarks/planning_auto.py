@@ -8,8 +8,10 @@
 Every question is answered under every deadline by every strategy, with the same seed. The best fixed strategy of a
 deadline is chosen by its accuracy on these very questions, which is more than anybody knows beforehand. Results are
 appended to the file row by row, and an interrupted run goes on where it was. A fixed strategy that came to its own end
-in half of a deadline would do the same under a longer one, and is not run again. ``--profile`` has auto plan from a
-file that was made on other questions: ``questions`` writes some of another seed, for ``fathom calibrate``.
+in half of a deadline would do the same under a longer one, and is not run again. No run finds its question read by the
+one before: what the engine keeps of earlier texts is forgotten before each, but for the instructions. ``--profile`` has
+auto plan from a file that was made on other questions: ``questions`` writes some of another seed, for ``fathom
+calibrate``.
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ from resumable import kept
 
 import fathom
 from fathom.answers import canonical
+from fathom.language.engines.llama import LlamaEngine
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
+from fathom.search import STRATEGIES
 
 DEADLINES = (0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 FIXED = (
@@ -87,6 +91,9 @@ async def embedded(
     done = {(row["number"], row["seconds"], row["strategy"]): row for row in rows}
     fixed = [(strategy, strategy) for strategy in FIXED]
     model = await open_model("embedded")
+    assert isinstance(model, LanguageModel)
+    assert isinstance(model.engine, LlamaEngine)
+    STRATEGIES.load()
     with out.open("a") as file:
         for number in range(questions):
             text, value = question(number, seed)
@@ -97,6 +104,7 @@ async def embedded(
                 if name in FIXED and shorter and in_good_time(shorter):
                     row = {**shorter, "seconds": seconds, "late": shorter["took"] - seconds}
                 else:
+                    await model.engine.forget_texts()
                     row = {"number": number, "seconds": seconds, "strategy": name}
                     row |= await answered(model, text, strategy, seconds, 1000 * number)
                     row["right"] = canonical(row["answer"]).key == canonical(value).key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 import threading
@@ -110,16 +111,19 @@ class LanguageModel:
         """Make ready what the first answer would have to wait for. Idempotent.
 
         The engine's pace is measured, or its kept measurement loaded; the instructions are read ahead; and the algebra
-        that compares answers is loaded beside, in a thread.
+        that compares answers is loaded beside, in a thread, which a model in this process waits for.
         """
+        algebra = threading.Thread(target=warm_up, name="fathom-algebra", daemon=True)
         if self.form is AnswerForm.SHORT:
-            threading.Thread(target=warm_up, name="fathom-algebra", daemon=True).start()
+            algebra.start()
         self._pace = self._pace or await self.engine.pace()
         for direct in (False, True):
             opening = self._opening(direct)
             if opening and opening not in self._warm:
                 await self.engine.warm(Prompt(opening))
                 self._warm[opening] = await self.engine.count(Prompt(opening)) or 0
+        if self._pace is not None and algebra.is_alive():  # it would hold up a model in the same process
+            await asyncio.to_thread(algebra.join)
 
     def _opening(self, direct: bool) -> tuple[Message, ...]:
         return FORMS[self.form].opening(direct=direct, example=0 < self.engine.traits.parameters < SMALL)

@@ -140,6 +140,17 @@ async def test_a_prompt_with_a_known_beginning_reads_only_the_rest(engine: HFEng
     assert again.prompt_tokens == 1
 
 
+async def test_what_was_warmed_is_still_known_after_more_than_can_be_kept(engine: HFEngine) -> None:
+    system = f"You are clerk number {random.randrange(10**9)}. Answer every question in the style of a tax form."
+    await engine.warm(Prompt((Message("system", system),)))
+    kept, room = 0, engine.traits.context_length or 0
+    while kept <= room:
+        (told,) = await hear(engine, Request(Prompt((Message("user", f"{kept} {anything() * 20}"),)), max_tokens=1))
+        kept += told.prompt_tokens
+    (told,) = await hear(engine, Request(ask("Who are you?", system=system), max_tokens=1))
+    assert told.reused_tokens > await engine.count(Prompt((Message("system", system),))) - 16
+
+
 async def test_requests_at_the_same_moment_read_their_common_beginning_once(engine: HFEngine) -> None:
     system = f"You are witness number {random.randrange(10**9)}, and you say as little as you politely can."
     whole = await engine.count(ask("Who did it?", system=system))

@@ -72,6 +72,17 @@ async def test_a_prompt_with_a_known_beginning_reads_only_the_rest(engine: Llama
     assert again.read == 1
 
 
+async def test_what_was_warmed_is_still_known_when_all_else_was_forgotten(engine: LlamaEngine) -> None:
+    system = f"You are clerk number {random.randrange(10**9)}, and you say as little as you politely can."
+    await engine.warm(Prompt((Message("system", system),)))
+    shared = await engine.count(Prompt((Message("system", system),)))
+    (first,) = await collect(engine, Request(ask("Who are you?", system=system), max_tokens=1))
+    await engine.forget_texts()
+    (again,) = await collect(engine, Request(ask("Who are you?", system=system), max_tokens=1))
+    assert (again.read, again.reused) == (first.read, first.reused)
+    assert again.reused > shared - 8
+
+
 async def test_requests_at_the_same_moment_read_their_common_beginning_once(engine: LlamaEngine) -> None:
     system = f"You are witness number {random.randrange(10**9)}, and you say as little as you politely can."
     whole = await engine.count(ask("Who did it?", system=system))

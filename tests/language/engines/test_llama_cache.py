@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fathom.language.engines.common_prefix import common_prefix
-from fathom.language.engines.llama_cache import CachedSequence, SequenceCache
+from fathom.language.engines.llama_cache import PINNED, CachedSequence, SequenceCache
 
 CELLS, SEQUENCES = 24, 5
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)
@@ -76,11 +76,18 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.extend(sequence, tokens)
 
     @precondition(lambda self: self.live)
-    @rule(data=st.data(), keep=st.booleans())
-    def end(self, data: st.DataObject, keep: bool) -> None:
+    @rule(data=st.data(), keep=st.booleans(), pinned=st.booleans())
+    def end(self, data: st.DataObject, keep: bool, pinned: bool) -> None:
         sequence = data.draw(st.sampled_from(self.live))
         self.live.remove(sequence)
-        (self.cache.keep if keep else self.cache.drop)(sequence)
+        if keep:
+            self.cache.keep(sequence, pinned=pinned)
+        else:
+            self.cache.drop(sequence)
+
+    @rule()
+    def forget(self) -> None:
+        self.cache.forget()
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -120,3 +127,31 @@ def test_the_least_recently_used_goes_first() -> None:
     cache.drop(used)
     cache.evict()
     assert [cache.longest([first, 7])[1] for first in (1, 2, 3)] == [2, 0, 2]
+
+
+def ended(cache: SequenceCache, tokens: list[int], *, pinned: bool = False) -> None:
+    sequence = cache.begin(tokens, len(tokens))
+    assert sequence is not None
+    cache.extend(sequence, tokens[len(sequence) :])
+    cache.keep(sequence, pinned=pinned)
+
+
+def test_what_is_pinned_goes_last() -> None:
+    cache = SequenceCache(Cells(), 100, 20)
+    ended(cache, [1, 7], pinned=True)
+    for first in range(2, 40):
+        ended(cache, [first, 7])
+    ended(cache, [1, 7, 8])  # goes on from it, and is one like others
+    assert cache.longest([1, 7])[1] == 2
+    cache.forget()
+    assert (cache.kept, cache.longest([1, 7, 8])[1]) == (1, 2)
+    assert cache.evict()
+    assert not cache.evict()
+
+
+def test_of_what_is_pinned_the_latest_few_are() -> None:
+    cache = SequenceCache(Cells(), 100, 20)
+    for first in (0, 0, *range(1, PINNED + 2)):  # the first of them twice
+        ended(cache, [first, 7], pinned=True)
+    cache.forget()
+    assert [first for first in range(PINNED + 2) if cache.longest([first, 7])[1] == 2] == [*range(2, PINNED + 2)]

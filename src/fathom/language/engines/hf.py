@@ -153,10 +153,12 @@ class HFEngine(InProcessEngine):
         self._worker.call(lambda: self._control.expect(pace.step, pace.read_seconds))
 
     async def warm(self, prompt: Prompt) -> None:
-        """Read a prompt ahead and keep it, until its room is needed by something more recent."""
+        """Read a prompt ahead and keep it, as one of the last few that were warmed."""
         async with self.generate(Request(prompt, max_tokens=1, sampling=Sampling(temperature=0.0))) as generation:
             async for _ in generation:
                 pass
+        tokens = self.ids(prompt)
+        await asyncio.wrap_future(self._worker.call(lambda: self._worker.kept.pin(tokens)))
 
     async def score(self, prompt: Prompt, text: str | Span) -> tuple[float, ...]:
         """Natural-log probabilities of the tokens of ``text`` as continuation of ``prompt``, by one pass over it."""

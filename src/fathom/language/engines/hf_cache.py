@@ -22,12 +22,17 @@ class KeptText:
     layers: Layers
 
 
+PINNED = 8
+"""Texts that are pinned at most."""
+
+
 class PrefixCache:
-    """Texts of ``most`` tokens together, the least recently used going first."""
+    """Texts of ``most`` tokens together, the least recently used going first, and a few that were pinned."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._texts: list[KeptText] = []  # least recently used first
+        self._pinned: list[KeptText] = []  # in the order in which they were
         self._size = 0
 
     def longest(self, tokens: Sequence[int]) -> tuple[KeptText | None, int]:
@@ -36,10 +41,21 @@ class PrefixCache:
         for text in self._texts:
             if (common := common_prefix(text.tokens, tokens)) > length:
                 best, length = text, common
+        for text in self._pinned:
+            if (common := common_prefix(text.tokens, tokens)) > length:
+                return text, common
         if best is not None:
             self._texts.remove(best)
             self._texts.append(best)
         return best, length
+
+    def pin(self, tokens: Sequence[int]) -> None:
+        """Hold what is kept of the beginning of these ``tokens`` for as long as no others are pinned in its place."""
+        found, length = self.longest(tokens)
+        if found is None or any(text.tokens == tokens[:length] for text in self._pinned):
+            return
+        layers = tuple((keys[:, :, :length].clone(), values[:, :, :length].clone()) for keys, values in found.layers)
+        self._pinned = [*self._pinned[1 - PINNED :], KeptText(list(tokens[:length]), layers)]
 
     def keep(self, text: KeptText) -> None:
         """Hold a text in place of those that it begins with."""

@@ -225,15 +225,20 @@ class LlamaEngine(InProcessEngine):
         self._worker.adopt(measurement)
 
     async def warm(self, prompt: Prompt) -> None:
-        """Read a prompt ahead and keep it, until its room is needed by something more recent.
+        """Read a prompt ahead and keep it: of the last few that were warmed, as long as there is any other room.
 
         With a store on ``disk`` it is taken from there if it can, and else put there.
         """
         tokens, store = self.ids(prompt), self._store
         if store is None:
-            await self._read(tokens, first_row=len(tokens))
+            await self._read(tokens, first_row=len(tokens), lasting=True)
         elif not await asyncio.wrap_future(self._worker.recall(tokens, store.load)):
-            await self._read(tokens, first_row=len(tokens), keep=lambda sequence: store.save(tokens, sequence))
+            keep = lambda sequence: store.save(tokens, sequence)  # noqa: E731
+            await self._read(tokens, first_row=len(tokens), lasting=True, keep=keep)
+
+    async def forget_texts(self) -> None:
+        """Give up what is kept of earlier texts, except what was warmed: as if nothing had been asked yet."""
+        await asyncio.to_thread(self._worker.forget_texts)
 
     async def score(self, prompt: Prompt, text: str | Span) -> tuple[float, ...]:
         """Natural-log probabilities of the tokens of ``text`` as continuation of ``prompt``, by one pass over it."""
@@ -253,6 +258,7 @@ class LlamaEngine(InProcessEngine):
         tokens: list[int],
         *,
         first_row: int,
+        lasting: bool = False,
         on_row: Callable[[int, NDArray[np.float32]], None] | None = None,
         keep: Callable[[int], None] | None = None,
     ) -> None:
@@ -273,7 +279,7 @@ class LlamaEngine(InProcessEngine):
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, error)
 
-        reading = Reading(tokens, [], first_row=first_row, on_row=on_row, on_end=ended)
+        reading = Reading(tokens, [], first_row=first_row, lasting=lasting, on_row=on_row, on_end=ended)
         self._worker.submit(reading)
         try:
             await done

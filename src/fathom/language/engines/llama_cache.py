@@ -2,17 +2,22 @@
 
 Every prompt starts from the longest beginning that any sequence, running or ended, already holds: sharing costs a
 note in the cache and no reading. Ended sequences are kept until their room is needed, the least recently used going
-first. A cell holds one token and is free again when the last sequence that shares it is gone.
+first, and those that were pinned last of all. A cell holds one token and is free again when the last sequence that
+shares it is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol
 
 from fathom.language.engines.common_prefix import common_prefix
 
-__all__ = ["CachedSequence", "Memory", "SequenceCache"]
+__all__ = ["PINNED", "CachedSequence", "Memory", "SequenceCache"]
+
+PINNED = 8
+"""Sequences that are pinned at most; of more, the least recently used is one like others again."""
 
 
 class Memory(Protocol):
@@ -49,6 +54,7 @@ class SequenceCache:
         self._free_ids = list(range(sequences - 1, -1, -1))
         self._live: dict[int, CachedSequence] = {}
         self._kept: dict[int, CachedSequence] = {}  # least recently used first
+        self._pinned: dict[int, CachedSequence] = {}  # likewise
 
     @property
     def free(self) -> int:
@@ -58,12 +64,12 @@ class SequenceCache:
     @property
     def kept(self) -> int:
         """Ended sequences that are still held."""
-        return len(self._kept)
+        return len(self._kept) + len(self._pinned)
 
     def longest(self, tokens: Sequence[int]) -> tuple[CachedSequence | None, int]:
         """The sequence that has most of ``tokens``' beginning, and how much of it."""
         best, length = None, 0
-        for sequence in (*self._live.values(), *self._kept.values()):
+        for sequence in self._all:
             if len(sequence) > length and sequence.tokens[length] == tokens[length]:
                 common = common_prefix(sequence.tokens, tokens)
                 if common > length:
@@ -78,11 +84,12 @@ class SequenceCache:
         None when all sequence ids are taken by running sequences.
         """
         source, shared = self.longest(tokens[:most]) if most > 0 else (None, 0)
-        if source is not None and source.id in self._kept:  # used just now
-            self._kept[source.id] = self._kept.pop(source.id)
+        for ended in (self._kept, self._pinned):
+            if source is not None and source.id in ended:  # used just now
+                ended[source.id] = ended.pop(source.id)
         if not self._free_ids and not self.evict():
             return None
-        if source is not None and source.id not in self._kept and source.id not in self._live:
+        if source is not None and all(source is not held for held in self._all):
             return self.begin(tokens, most)  # it was the one that had to go
         sequence = CachedSequence(self._free_ids.pop())
         if source is not None:
@@ -106,10 +113,20 @@ class SequenceCache:
         """Cut from the memory whatever a failed decoding left there beyond what is on this account."""
         self._memory.cut(sequence.id, len(sequence))
 
-    def keep(self, sequence: CachedSequence) -> None:
-        """End a sequence but hold its tokens for who may begin with them, as long as there is room."""
+    def keep(self, sequence: CachedSequence, *, pinned: bool = False) -> None:
+        """End a sequence but hold its tokens for who may begin with them, as long as there is room.
+
+        What is ``pinned`` goes when nothing else is left that could.
+        """
         del self._live[sequence.id]
-        if len(sequence) and not self._contained(sequence):
+        if pinned and len(sequence):
+            for other in [o for o in self._pinned.values() if o.tokens == sequence.tokens]:
+                self._release(self._pinned.pop(other.id))
+            self._pinned[sequence.id] = sequence
+            if len(self._pinned) > PINNED:
+                oldest = self._pinned.pop(next(iter(self._pinned)))
+                self._kept[oldest.id] = oldest
+        elif len(sequence) and not self._contained(sequence):
             self._kept[sequence.id] = sequence
         else:
             self._release(sequence)
@@ -120,17 +137,26 @@ class SequenceCache:
         self._release(sequence)
 
     def evict(self) -> bool:
-        """Give up the kept sequence that was used longest ago; False when there is none."""
-        if not self._kept:
+        """Give up the kept sequence that was used longest ago, a pinned one last; False when there is none."""
+        ended = self._kept or self._pinned
+        if not ended:
             return False
-        self._release(self._kept.pop(next(iter(self._kept))))
+        self._release(ended.pop(next(iter(ended))))
         return True
+
+    def forget(self) -> None:
+        """Give up all kept sequences that are not pinned."""
+        while self._kept:
+            self.evict()
+
+    @property
+    def _all(self) -> Iterator[CachedSequence]:
+        return chain(self._live.values(), self._kept.values(), self._pinned.values())
 
     def _contained(self, sequence: CachedSequence) -> bool:
         """Whether another sequence holds all of this one's tokens in the very same cells."""
         last, end = sequence.cells[-1], len(sequence)
-        others = (*self._live.values(), *self._kept.values())
-        return self._shares[last] > 1 and any(len(o) >= end and o.cells[end - 1] == last for o in others)
+        return self._shares[last] > 1 and any(len(o) >= end and o.cells[end - 1] == last for o in self._all)
 
     def _release(self, sequence: CachedSequence) -> None:
         self._memory.cut(sequence.id)

@@ -114,7 +114,8 @@ class Reading:
     """A text that is being read: the shared prompt of ``choices``, or one that is only warmed or scored.
 
     Row i of the logits is what the model expects after token i. ``first_row`` is the first that is wanted, by
-    ``on_row`` where it is given, and otherwise by the choices, which need the last.
+    ``on_row`` where it is given, and otherwise by the choices, which need the last. What is ``lasting`` is pinned in
+    the cache once it is read.
     """
 
     def __init__(
@@ -123,11 +124,13 @@ class Reading:
         choices: list[LlamaChoice],
         *,
         first_row: int | None = None,
+        lasting: bool = False,
         on_row: Callable[[int, NDArray[np.float32]], None] | None = None,
         on_end: Callable[[EngineError | None], None] | None = None,
     ) -> None:
         self.tokens, self.choices = tokens, choices
         self.first_row = len(tokens) - 1 if first_row is None else first_row
+        self.lasting = lasting
         self.on_row, self.on_end = on_row, on_end
         self.sequence: CachedSequence | None = None
         self.cancelled = False

@@ -106,22 +106,34 @@ class Worker(ModelThread):
         self.call(job)
 
     def recall(self, tokens: list[int], load: Callable[[list[int], int], bool]) -> Future[bool]:
-        """Have ``load(tokens, sequence)`` put a text into the cache, unless most of it is there already."""
+        """Have ``load(tokens, sequence)`` put a text into the cache, unless all of it is there already, and pin it."""
 
         def job() -> bool:
             _, known = self._cache.longest(tokens)
-            sequence = self._cache.begin([], 0) if known < len(tokens) else None
-            while sequence is not None and self._cache.free < len(tokens) and self._cache.evict():
+            there = known == len(tokens)
+            sequence = self._cache.begin(tokens if there else [], len(tokens) if there else 0)
+            if sequence is None:
+                return there
+            while not there and self._cache.free < len(tokens) and self._cache.evict():
                 pass
-            if sequence is not None and self._cache.free >= len(tokens) and load(tokens, sequence.id):
+            if not there and self._cache.free >= len(tokens) and load(tokens, sequence.id):
                 self._cache.extend(sequence, tokens)
-                self._cache.keep(sequence)
-                return True
-            if sequence is not None:
+            if len(sequence) < len(tokens):
                 self._cache.drop(sequence)
-            return known >= len(tokens)
+                return False
+            self._cache.keep(sequence, pinned=True)
+            return True
 
         return self.call(job)
+
+    def forget_texts(self) -> None:
+        """Give up what is kept of texts that ended, except what was pinned; blocks."""
+
+        def job() -> None:
+            self._reap()
+            self._cache.forget()
+
+        self.call(job).result()
 
     def forget(self, *owners: ThreadedChoice | Reading) -> None:
         """These were cancelled (the lock is held): interrupt the step if nobody else waits for it."""
@@ -348,7 +360,7 @@ class Worker(ModelThread):
         if live:
             live[0].sequence = sequence
         else:
-            self._cache.keep(sequence)
+            self._cache.keep(sequence, pinned=reading.lasting)
         for choice in live:
             if choice.sequence is not None:
                 self._running.append(choice)
