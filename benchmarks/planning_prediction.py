@@ -20,7 +20,7 @@ import argparse
 import asyncio
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from resumable import kept
 
 import fathom
 from fathom import Meter, Problem
+from fathom.language.engines.llama import LlamaEngine
+from fathom.language.model import LanguageModel
 from fathom.models import open_model
 from fathom.planning.cost import CostModel
 from fathom.planning.outlook import survey
@@ -47,13 +49,13 @@ RUNS = (
 
 
 async def measure(
-    model: Reasoner, text: str, seed: int, before: Callable[[int], None] | None = None
+    model: Reasoner, text: str, seed: int, before: Callable[[int], Awaitable[None]] | None = None
 ) -> list[dict[str, Any]]:
     """Predicted and real seconds of every run on one question. ``before`` is told the number of each run."""
     rows = []
     for number, (strategy, width, depth) in enumerate(RUNS):
         if before is not None:
-            before(number)
+            await before(number)
         meter = Meter()
         session = await model.open(Problem.of(text), meter, seed=seed)
         (candidate,) = survey(session, meter).candidates.values()
@@ -88,17 +90,29 @@ async def recorded(said: Recorded, questions: int) -> list[dict[str, Any]]:
     """Each run on a question draws its chains anew."""
     model = said.model()
     await model.prepare()
+
+    async def begin(q: int, number: int) -> None:
+        said.begin(q, number)
+
     rows = []
     for q in range(min(questions, len(said.questions))):
-        rows += await measure(model, f"question {q}", 1000 * q, before=partial(said.begin, q))
+        rows += await measure(model, f"question {q}", 1000 * q, before=partial(begin, q))
     return rows
 
 
 async def embedded(rows: list[dict[str, Any]], out: Path, questions: int) -> None:
+    """No run finds its question read by the one before."""
     model = await open_model("embedded")
+    assert isinstance(model, LanguageModel)
+    engine = model.engine
+    assert isinstance(engine, LlamaEngine)
+
+    async def forget(number: int) -> None:
+        await engine.forget_texts()
+
     with out.open("a") as file:
         for number in range(len(rows) // len(RUNS), questions):
-            for row in await measure(model, question(number, 11)[0], 1000 * number):
+            for row in await measure(model, question(number, 11)[0], 1000 * number, before=forget):
                 rows.append(row)
                 print(json.dumps(row), file=file, flush=True)
             print(f"{number + 1}/{questions}", flush=True)
