@@ -35,6 +35,7 @@ from recorded import SWEEPS, Recorded
 from resumable import kept
 
 import fathom
+import fathom.api  # so that the first run does not wait for it
 from fathom.answers import canonical
 from fathom.language.engines.llama import LlamaEngine
 from fathom.language.model import LanguageModel
