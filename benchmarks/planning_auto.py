@@ -86,14 +86,20 @@ def in_good_time(row: dict[str, Any]) -> bool:
     return row["stopped"] not in ("deadline", "none") and row["took"] < row["seconds"] / 2
 
 
+async def forgetful() -> tuple[LanguageModel, LlamaEngine]:
+    """The embedded model, and its engine, which can be made to forget what it has read."""
+    model = await open_model("embedded")
+    assert isinstance(model, LanguageModel)
+    assert isinstance(model.engine, LlamaEngine)
+    return model, model.engine
+
+
 async def embedded(
     rows: list[dict[str, Any]], out: Path, questions: int, seed: int, deadlines: Sequence[float], auto: tuple[str, str]
 ) -> None:
     done = {(row["number"], row["seconds"], row["strategy"]): row for row in rows}
     fixed = [(strategy, strategy) for strategy in FIXED]
-    model = await open_model("embedded")
-    assert isinstance(model, LanguageModel)
-    assert isinstance(model.engine, LlamaEngine)
+    model, engine = await forgetful()
     STRATEGIES.load()
     with out.open("a") as file:
         for number in range(questions):
@@ -105,7 +111,7 @@ async def embedded(
                 if name in FIXED and shorter and in_good_time(shorter):
                     row = {**shorter, "seconds": seconds, "late": shorter["took"] - seconds}
                 else:
-                    await model.engine.forget_texts()
+                    await engine.forget_texts()
                     row = {"number": number, "seconds": seconds, "strategy": name}
                     row |= await answered(model, text, strategy, seconds, 1000 * number)
                     row["right"] = canonical(row["answer"]).key == canonical(value).key

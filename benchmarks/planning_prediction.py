@@ -27,15 +27,12 @@ from typing import Any
 
 import simulated
 from intervals import share
-from planning_auto import question
+from planning_auto import forgetful, question
 from recorded import SWEEPS, Recorded
 from resumable import kept
 
 import fathom
 from fathom import Meter, Problem
-from fathom.language.engines.llama import LlamaEngine
-from fathom.language.model import LanguageModel
-from fathom.models import open_model
 from fathom.planning.cost import CostModel
 from fathom.planning.outlook import survey
 from fathom.planning.scatter import rolling
@@ -102,10 +99,7 @@ async def recorded(said: Recorded, questions: int) -> list[dict[str, Any]]:
 
 async def embedded(rows: list[dict[str, Any]], out: Path, questions: int) -> None:
     """No run finds its question read by the one before."""
-    model = await open_model("embedded")
-    assert isinstance(model, LanguageModel)
-    engine = model.engine
-    assert isinstance(engine, LlamaEngine)
+    model, engine = await forgetful()
 
     async def forget(number: int) -> None:
         await engine.forget_texts()

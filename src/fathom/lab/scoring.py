@@ -238,9 +238,8 @@ def _vectorised(strategy: Strategy, pool: Pool) -> bool:
     """Whether the rules in ``ballots`` cover this strategy; any other is played."""
     if getattr(strategy, "at_least", 0):
         raise UsageError(f"{strategy} steers generation, which no pool can replay: run it live")
-    if isinstance(strategy, Vote | BestOfN) and not (
-        strategy.wave in (None, 1) or strategy.wave >= (strategy.width or 0)
-    ):
+    wave = getattr(strategy, "wave", None)
+    if wave is not None and 1 < wave < (getattr(strategy, "width", None) or 0):
         return False
     if isinstance(strategy, Vote):
         return not strategy.confidence

@@ -67,8 +67,8 @@ class Choice:
     accuracy: float
     interval: tuple[float, float]
     whole: Prediction
-    grows: bool
     expected: Callable[[], Prediction] = field(repr=False, compare=False)
+    grows: bool = False
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -178,8 +178,8 @@ class _Shape:
             self.accuracy,
             ability.interval(self.accuracy),
             cost.predict(self.width, self.depth, wave),
-            grows,
             lambda: cost.expect(self.width, self.depth, wave, self._draws, racing=racing, grows=grows).held(limits),
+            grows,
         )
 
     @property
@@ -320,7 +320,6 @@ def _measured(member: int, candidate: Candidate, limits: Mapping[str, float], se
                 max(0.0, point.accuracy - (point.high - point.low) / (2 * 1.96)),
                 (point.low, point.high),
                 prediction,
-                False,
                 partial(_prediction_of, candidate, point),
             )
 

@@ -121,15 +121,13 @@ class Fitted:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        found: tuple[str, ...] = ()
+        said = []
         if not self.same_machine:
             made_on = self.profile.machine.get("cpu", "another machine")
-            said = f"made on another machine ({made_on}); its accuracies are used, not its times"
-            found += (f"WARNING: the profile was {said}",)
+            said.append(f"another machine ({made_on}); its accuracies are used, not its times")
         if not self.same_kind:
-            said = f"made on questions of another kind ({self.profile.dataset}, answers: {self.profile.kind})"
-            found += (f"WARNING: the profile was {said}",)
-        return found
+            said.append(f"questions of another kind ({self.profile.dataset}, answers: {self.profile.kind})")
+        return tuple(f"WARNING: the profile was made on {one}" for one in said)
 
 
 def digest_of(costs: Costs) -> str:

@@ -74,7 +74,6 @@ class BestOfNSearch(JudgedSearch):
         self._held_keys: set[str] = set()
         self._differed = False
         self._out: set[int] = set()
-        self._unheard: set[int] = set()  # of which a verifier has still to say whether they end the search
 
     def ask(self, room: int) -> Sequence[Action]:
         actions = list(super().ask(room))
@@ -94,8 +93,6 @@ class BestOfNSearch(JudgedSearch):
         self._out.discard(trajectory.id)
         if trajectory.answer is None or self.judge is None or self.timing is Timing.EACH or self._differed:
             super().settle(trajectory)
-            if self.timing is Timing.EACH and trajectory.answer is not None and self.judge is not None:
-                self._unheard.add(trajectory.id)
         else:
             self.count(trajectory)
             self._held.append(trajectory.id)
@@ -103,13 +100,10 @@ class BestOfNSearch(JudgedSearch):
             if self.timing is Timing.DIFFERING and self._differ:
                 self.backlog.judge.extend(self._release())
 
-    def tell_verdict(self, id: int, verdict: Verdict) -> None:
-        self._unheard.discard(id)
-        super().tell_verdict(id, verdict)
-
     @property
     def busy(self) -> int:
-        return self.out + len(self._unheard)
+        """With those of which a verifier has still to say whether they end the search."""
+        return self.out + (len(self.answered) - len(self.verdicts)) * (self.timing is Timing.EACH)
 
     @property
     def _differ(self) -> bool:
