@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fathom.answers import Canonical, canonical, same
+from fathom.answers import Canonical, at_once, canonical, expressions, same
 
 fractions = st.fractions(min_value=-(10**9), max_value=10**9, max_denominator=10**4)
 
@@ -101,6 +101,13 @@ def test_sameness_is_an_equivalence(answers: list[str]) -> None:
         ["9.8 m/s^2", "9.8"],
         ["\\emptyset", "{}", "no solution"],
         ["5!", "120"],
+        [
+            "98 \\times 57 = 5586",
+            "5586",
+            "x = 98 * 57 = 5586",
+            "98 \\cdot (50 + 7) = 4900 + 686 = 5586",
+            "1 + 1 = 5586",
+        ],
     ],
 )
 def test_these_mean_the_same(alike: list[str]) -> None:
@@ -116,6 +123,7 @@ def test_these_mean_the_same(alike: list[str]) -> None:
         ("x", "y"),
         ("yes", "no"), ("A", "B"), ("12/25/2024", "12/25/2025"), ("10-15", "-5"), ("x < 3", "x <= 3"), ("cat", "dog"),
         ("1.41421356", "\\sqrt 2"), ("2x + 3y = 6", "2x + 3y = 7"),
+        ("98 * 57 = 5580", "98 * 57 = 5581"), ("\\sqrt 8 = 2.8", "\\sqrt 8 = 2.9"), ("2 + 3", "2 + 3 = 6"),
     ],
 )  # fmt: skip
 def test_these_differ(a: str, b: str) -> None:
@@ -132,6 +140,15 @@ def test_these_differ(a: str, b: str) -> None:
 def test_kinds(text: str, kind: str, key: str) -> None:
     answer = canonical(text)
     assert (answer.kind, answer.key, answer.parsed) == (kind, key, True)
+
+
+@given(st.text(max_size=60) | fractions.map(str) | fractions.map("x = {}".format))
+def test_what_is_read_at_once_needs_no_algebra_and_names_numbers_alike(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expressions._reader, "call", pytest.fail)
+        found = at_once(text)
+    if found.key.startswith("n:"):
+        assert found.key == canonical(text).key
 
 
 HOSTILE = [

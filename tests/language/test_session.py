@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +25,12 @@ from fathom.reasoner import Expansion
 
 def play(text: str, form: str = "short", **options: Any) -> LanguageModel:
     return LanguageModel(ScriptedEngine(lambda prompt, rng: text, **options), form=form)
+
+
+def concluding(answer: str, **options: Any) -> LanguageModel:
+    """A model that reasons without end, and concludes with these words."""
+    engine = ScriptedEngine(lambda prompt, rng: answer if prompt.prefix_text else " so" * 500, **options)
+    return LanguageModel(engine)
 
 
 @given(st.text(alphabet="ab{}12", max_size=30))
@@ -129,6 +136,29 @@ async def test_a_sum_that_was_cut_is_shown_as_what_it_comes_to() -> None:
     result = await fathom.asolve(model, "?", strategy="vote(width=1, depth=4)")
     assert result.answer == str(a + b)
     assert f"{a} + {b}" in result.text
+
+
+async def test_a_sum_that_was_cut_while_it_was_worked_out_is_what_it_comes_to() -> None:
+    a, b = random.SystemRandom().sample(range(100, 1000), 2)
+    beginnings = [f"{a} * {b} = {'1 + ' * 30}", f"x = {a} * {b} = {a} * ({b} - 1 + 1) = {'1 + ' * 30}"]
+    for beginning in beginnings:
+        result = await fathom.asolve(concluding(beginning), "?", strategy="vote(width=1, depth=4)")
+        assert result.answer == str(a * b)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_an_answer_whose_meaning_takes_longer_than_there_is_time_is_given_all_the_same(
+    whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(text: str) -> None:
+        time.sleep(2)
+
+    monkeypatch.setattr("fathom.answers.meaning.expression_key", slow)
+    root = f"\\sqrt{{{random.SystemRandom().randrange(10**9)}}}"  # which no test has asked for before
+    model = concluding(root + "}" * whole + " + 1" * 30, latency=Latency(token=0.002))
+    result = await fathom.asolve(model, "?", strategy="vote(width=1, depth=4, stop=never)", within=0.5)
+    assert result.answer.startswith(root)
+    assert result.receipt.spent.seconds < 1
 
 
 async def test_a_conclusion_that_is_cut_in_the_middle_never_outvotes_a_whole_one() -> None:

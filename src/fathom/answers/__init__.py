@@ -3,7 +3,7 @@
 from fathom.answers.documents import Schema, canonical_json, read_json
 from fathom.answers.expressions import looks_mathematical, warm_up
 from fathom.answers.extraction import code_block, extract
-from fathom.answers.meaning import AnswerKind, Canonical, canonical, same
+from fathom.answers.meaning import AnswerKind, Canonical, at_once, canonical, same
 from fathom.answers.thought import Thought, thought_of
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Canonical",
     "Schema",
     "Thought",
+    "at_once",
     "canonical",
     "canonical_json",
     "code_block",

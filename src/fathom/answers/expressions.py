@@ -160,7 +160,7 @@ def _relation_key(relation: Any) -> str | None:
     operator, difference = str(relation.rel_op), (relation.lhs - relation.rhs).doit()
     if operator in (">", ">="):
         operator, difference = {">": "<", ">=": "<="}[operator], -difference
-    values = _values(difference)
+    values = _values(difference) if difference.free_symbols else None  # of constants it says no more than a truth value
     if values is None or abs(values[0]) < 1e-15:
         return None
     scale = values[0] if operator in ("==", "!=") else abs(values[0])

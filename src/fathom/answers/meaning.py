@@ -9,7 +9,8 @@ The rules, in the order in which they are tried:
 - *choice*: ``(B)``, ``B.``, ``option b``, ``B) Paris`` and a lone capital A to J.
 - *boolean*: yes and true are the same answer, no and false are.
 - *number*: exact value, so ``1,234.50`` = ``$1234.5``, ``1/2`` = ``0.5`` = ``\\frac12``, ``3 1/2`` = ``3.5``. Trailing
-  units are dropped (``5 apples`` = ``5 cm`` = ``5``): the question fixes it. ``x = 5`` is ``5``.
+  units are dropped (``5 apples`` = ``5 cm`` = ``5``): the question fixes it. ``x = 5`` is ``5``, and so is
+  ``2 + 3 = 5``: what is worked out comes last, be it right or wrong.
 - *percent*: a percentage is its value: ``50%`` = ``0.5``. A bare ``50`` is *not* ``50%``: a vote must not guess
   which of two readings was meant, and matching both would make 0.5 and 50 the same answer.
 - *set*: ``{1, 2}`` = ``2, 1`` = ``x = 1 or x = 2``. Tuples and lists, ``(1, 2)`` and ``[1, 2]``, keep order and
@@ -35,7 +36,7 @@ from fathom.answers.expressions import expression_key, looks_mathematical
 from fathom.answers.notation import CURRENCY, DATE_OR_RANGE, MIXED, SCALES, UNITS, bare, split_items
 from fathom.answers.rational import NotRational, evaluate, parse_number
 
-__all__ = ["AnswerKind", "Canonical", "canonical", "same"]
+__all__ = ["AnswerKind", "Canonical", "at_once", "canonical", "same"]
 
 AnswerKind = Literal["number", "fraction", "percent", "expression", "choice", "boolean", "set", "text", "code"]
 
@@ -102,6 +103,18 @@ def canonical(answer: str, kind: AnswerKind | None = None) -> Canonical:
     return Canonical(found.key, found.kind, found.text, parsed=False)
 
 
+def at_once(answer: str) -> Canonical:
+    """The canonical form as far as it needs no algebra: of an expression it is that of a text. Takes microseconds."""
+    if len(answer) > _MAX_LENGTH:
+        return _canonical(answer)
+    text = bare(answer.strip())
+    found = _choice(text) or _boolean(text)
+    if found is None and not DATE_OR_RANGE.fullmatch(text):
+        value = _ASSIGNED.sub("", text, count=1) if _ASSIGNED.match(text) else text
+        found = _number(value) or _worked_out(value)
+    return found or _text(text)
+
+
 @lru_cache(maxsize=8192)
 def _cached(answer: str) -> Canonical:
     return _canonical(answer)
@@ -138,11 +151,15 @@ def _mathematics(text: str) -> Canonical | None:
     """Numbers, then collections and relations of what this function understands, then expressions."""
     if len(text) > 600 or not text or sum(map(text.count, "([{")) > _MAX_BRACKETS:
         return None
-    found = _number(text) or _plus_minus(text) or _collection(text) or _interval(text)
+    found = _number(text) or _worked_out(text) or _plus_minus(text) or _collection(text) or _interval(text)
     if found is not None:
         return found
-    if (assigned := _ASSIGNED.match(text)) and not re.search(r"[=<>]", text[assigned.end() :]):
-        return _mathematics(text[assigned.end() :].strip())
+    if assigned := _ASSIGNED.match(text):
+        value = text[assigned.end() :].strip()
+        if found := _worked_out(value):
+            return found
+        if not re.search(r"[=<>]", value):
+            return _mathematics(value)
     if (infinite := _INFINITY.fullmatch(text)) is not None:
         return Canonical("n:-oo" if infinite.group(1) == "-" else "n:oo", "expression", text)
     key = expression_key(text)
@@ -177,6 +194,12 @@ def _number(text: str) -> Canonical | None:
         return None
     kind: AnswerKind = "percent" if "%" in amount else "fraction" if re.search(r"/|frac", amount) else "number"
     return Canonical(f"n:{value * scale}", kind, text if unit or kind == "percent" else _shown(value, text))
+
+
+def _worked_out(text: str) -> Canonical | None:
+    """The last of several numbers that are said to be equal."""
+    sides = [_number(side.strip()) for side in text.split("=")] if "=" in text else []
+    return sides[-1] if sides and all(sides) else None
 
 
 def _decimal(text: str) -> Canonical | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -38,7 +39,8 @@ class Exact(EachVerifier):
     async def verdict(self, problem: str, candidate: Candidate) -> Verdict:
         if candidate.answer is None:
             return Verdict.of(False, "no answer stated")
-        given, wanted = canonical(candidate.answer), canonical(str(self.reference))
+        given = await asyncio.to_thread(canonical, candidate.answer)
+        wanted = await asyncio.to_thread(canonical, str(self.reference))
         if given.key == wanted.key:
             return Verdict.of(True, "the same")
         a, b = _value(given.key), _value(wanted.key)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fathom.answers import canonical, code_block, extract, looks_mathematical, thought_of
+from fathom.answers import at_once, canonical, code_block, extract, looks_mathematical, thought_of
 from fathom.records import Message, Problem, Trajectory
 
 __all__ = ["FORMS", "AnswerForm", "Form", "after", "again", "closed_box", "visible"]
@@ -67,9 +67,10 @@ class Form:
         """What votes for the answer are counted by, and whether its meaning could be made out."""
         return " ".join(answer.split()), bool(answer.strip())
 
-    def value(self, answer: str) -> str:
-        """What an answer comes to that was cut before the model could say so: the value of a sum that it had begun."""
-        return answer
+    def unfinished(self, answer: str) -> tuple[str, str]:
+        """What an answer comes to that was cut, and the key it is counted by: of ``6 \\times 7 = 4`` it is 42, which
+        the model had not come to say. For when there is no time left, so it takes none."""
+        return answer, " ".join(answer.split())
 
     def marked(self, text: str) -> bool:
         """Whether the text holds an answer that is marked as the instruction asks for it."""
@@ -96,9 +97,9 @@ class _Short(Form):
         found = canonical(answer)
         return found.key, found.parsed
 
-    def value(self, answer: str) -> str:
-        found = canonical(answer.rstrip(" ="))
-        return found.text if found.kind == "number" else answer
+    def unfinished(self, answer: str) -> tuple[str, str]:
+        found = at_once(answer.rpartition("=")[0].rstrip(" =") or answer)
+        return (found.text, found.key) if found.key.startswith("n:") else (answer, at_once(answer).key)
 
     def marked(self, text: str) -> bool:
         return "\\boxed{" in text

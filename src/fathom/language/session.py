@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -44,6 +44,9 @@ from fathom.records import Message, ToolCall, Tools, Trajectory
 __all__ = ["LanguageSession"]
 
 LEAST_DEPTH = 8
+TELLING = 0.02
+"""Seconds before the deadline at which an answer's meaning is not made out any more: algebra in another thread holds
+the interpreter for 5 ms at a time, and the answer has still to be told."""
 _NOTHING = Trajectory(-1)  # before the first token
 GO_ON = "\nWait"
 STEP = "\n\n"  # what separates the steps of a chain of thought
@@ -236,16 +239,23 @@ class LanguageSession:
         if trajectory is not None:
             yield trajectory
 
-    async def _read(self, text: str, calls: Sequence[ToolCall] = ()) -> tuple[str | None, str, bool]:
-        """``answer``, ``key`` and ``parsed`` of a trajectory with this text and these calls of tools."""
+    async def _read(self, text: str, meter: Meter, calls: Sequence[ToolCall] = ()) -> tuple[str | None, str, bool]:
+        """``answer``, ``key`` and ``parsed`` of a trajectory with this text and these calls of tools.
+
+        An answer whose meaning cannot be made out in the time that is left is one all the same.
+        """
         if calls:
             return read_calls(calls, self.tools)
         answer = self.form.extract(text)
         if answer is None:
             return None, "", True
-        if self.form.ponders(answer):
-            return answer, *await asyncio.to_thread(self.form.meaning, answer)
-        return answer, *self.form.meaning(answer)
+        if not self.form.ponders(answer):
+            return answer, *self.form.meaning(answer)
+        if (left := meter.seconds_left - TELLING) > 0:
+            with suppress(TimeoutError):
+                meaning = asyncio.to_thread(self.form.meaning, answer)
+                return answer, *await asyncio.wait_for(meaning, left if left < math.inf else None)
+        return answer, self.form.unfinished(answer)[1], False
 
     async def _grown(self, id: int, expansion: Expansion, start: _State, choice: Choice, lease: Lease) -> Trajectory:
         before = expansion.parent or _NOTHING
@@ -259,7 +269,7 @@ class LanguageSession:
         if finished:
             self.timing.finished(depth)
         calls = choice.tool_calls if finished and choice.calls else ()
-        answer, key, parsed = await self._read(text, calls) if finished else (None, "", True)
+        answer, key, parsed = await self._read(text, lease.meter, calls) if finished else (None, "", True)
         return Trajectory(
             id,
             parent=before.id if before is not _NOTHING and before.id != id else None,
@@ -298,7 +308,7 @@ class LanguageSession:
         if self.form.tokens == 0:
             for trajectory in trajectories:
                 self.drop((trajectory,))
-                yield await self._stated(trajectory, trajectory.text)
+                yield await self._stated(trajectory, trajectory.text, meter)
             return
         alike: dict[Any, list[Trajectory]] = {}
         for t in trajectories:
@@ -349,12 +359,14 @@ class LanguageSession:
                     whole = choice.complete or choice.finish is Finish.STOP
                     if whole and not choice.error:
                         self.timing.concluded(choice.tokens, time.monotonic() - began)
-                    yield await self._with_conclusion(open_[index], said, choice, whole)
+                    yield await self._with_conclusion(open_[index], said, choice, whole, meter)
         except PromptTooLong as error:
             for trajectory in open_:
                 yield replace(trajectory, error=str(error))
 
-    async def _with_conclusion(self, trajectory: Trajectory, said: str, choice: Choice, whole: bool) -> Trajectory:
+    async def _with_conclusion(
+        self, trajectory: Trajectory, said: str, choice: Choice, whole: bool, meter: Meter
+    ) -> Trajectory:
         """``said`` are the words that were put into the model's mouth, ``choice`` those that it went on with."""
         if choice.error:
             return replace(trajectory, error=choice.error)
@@ -362,15 +374,18 @@ class LanguageSession:
         concluded = replace(trajectory, text=trajectory.text + said + stated, **choice.tokens_after(trajectory))
         if not stated.strip():
             return concluded
-        concluded = await self._stated(concluded, self.form.complete(said + stated))
-        if whole or concluded.answer is None:
+        text = self.form.complete(said + stated)
+        if whole:
+            return await self._stated(concluded, text, meter)
+        if (answer := self.form.extract(text)) is None:
             return concluded
         # nobody knows what an answer that was cut would have become: it must not outvote a whole one
-        return replace(concluded, answer=self.form.value(concluded.answer), parsed=False)
+        answer, key = self.form.unfinished(answer)
+        return replace(concluded, answer=answer, key=key, parsed=False)
 
-    async def _stated(self, trajectory: Trajectory, text: str) -> Trajectory:
+    async def _stated(self, trajectory: Trajectory, text: str, meter: Meter) -> Trajectory:
         """The trajectory with the answer that ``text`` states."""
-        answer, key, parsed = await self._read(text)
+        answer, key, parsed = await self._read(text, meter)
         return replace(trajectory, answer=answer, key=key, parsed=parsed)
 
     def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:

@@ -112,7 +112,7 @@ class Driver:
                 continue
             if self.meter.seconds_left <= self._margin:
                 self.session.stop()
-                await self._settle(self.meter.seconds_left - MARGIN / 4)
+                await self._settle(self.meter.seconds_left - MARGIN / 2)
                 self._tell()
                 break
             await self._next_event(until_hold=limit is None)
