@@ -27,7 +27,7 @@ from fathom.search.holdback import Holdback
 
 __all__ = ["Driver"]
 
-MARGIN = 0.008
+MARGIN = 0.012
 EACH = 20e-6
 """Seconds before the deadline at which the answer is taken, and more for each trajectory: what it takes to gather the
 answer, rank the others, and hand them over."""
