@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from fathom.answers import canonical
+from fathom.answers import Canonical, at_once, canonical, looks_mathematical
 from fathom.errors import SpecError
 from fathom.judges.base import Candidate, EachVerifier, Verdict
 from fathom.judges.registry import JUDGES
@@ -39,14 +39,20 @@ class Exact(EachVerifier):
     async def verdict(self, problem: str, candidate: Candidate) -> Verdict:
         if candidate.answer is None:
             return Verdict.of(False, "no answer stated")
-        given = await asyncio.to_thread(canonical, candidate.answer)
-        wanted = await asyncio.to_thread(canonical, str(self.reference))
+        given, wanted = await _read(candidate.answer), await _read(str(self.reference))
         if given.key == wanted.key:
             return Verdict.of(True, "the same")
         a, b = _value(given.key), _value(wanted.key)
         if self.tolerance and a is not None and b is not None and abs(a - b) <= Fraction(self.tolerance) * abs(b):
             return Verdict.of(True, f"within {self.tolerance:g} of the reference")
         return Verdict.of(False, f"{given.text:.100} is not {wanted.text:.100}")
+
+
+async def _read(answer: str) -> Canonical:
+    found = at_once(answer)
+    if found.key.startswith("n:") or not looks_mathematical(answer):
+        return canonical(answer)
+    return await asyncio.to_thread(canonical, answer)  # algebra would hold up the loop
 
 
 def _value(key: str) -> Fraction | None:

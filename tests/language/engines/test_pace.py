@@ -50,6 +50,30 @@ def test_a_steady_machine_is_measured_as_it_is(fixed: float, each: float, max_wi
         assert seconds == pytest.approx(fixed + each * width)
 
 
+class ColdMachine(SteadyMachine):
+    """One on which the first step at each width takes much longer, and so does the first reading."""
+
+    def __init__(self, fixed: float, each: float, useful_threads: int) -> None:
+        super().__init__(fixed, each, useful_threads)
+        self._warm: set[int] = set()
+
+    def _taking(self, shape: int, seconds: float) -> float:
+        cold = shape not in self._warm
+        self._warm.add(shape)
+        return 9 * seconds if cold else seconds
+
+    def read(self, tokens: int) -> float:
+        return self._taking(-tokens, super().read(tokens))
+
+    def step(self, width: int) -> float:
+        return self._taking(width, super().step(width))
+
+
+def test_what_is_done_for_the_first_time_does_not_count() -> None:
+    warm, cold = (measure(kind(0.5, 0.01, 1), max_width=16, threads=1).pace for kind in (SteadyMachine, ColdMachine))
+    assert cold == warm
+
+
 def test_threads_that_bring_nothing_are_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert measure(SteadyMachine(1.0, 0.001, 1), max_width=16).threads == 1

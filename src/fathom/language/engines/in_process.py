@@ -98,7 +98,7 @@ class InProcessEngine(ABC):
         return ids
 
     async def pace(self) -> Pace:
-        """Measured at first use, in about 7 s on a slow machine, and kept per machine, model and library version.
+        """Measured at first use, in about 8 s on a slow machine, and kept per machine, model and library version.
 
         ``traits.room`` then is the smallest width that reaches 80 % of the best throughput.
         """

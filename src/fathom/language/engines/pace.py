@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,10 +32,10 @@ from fathom.language.engines.base import Pace
 __all__ = ["Measurement", "Probe", "kept", "machine", "measure", "remembered", "room"]
 
 _WIDTHS = (1, 2, 4, 8, 16)
-_READ = 64  # prompt tokens
+_READ = 32  # prompt tokens: what of a question is not in the cache
 _REPEATS = 3
 _TURNS = 5
-_SECONDS = 7.0  # after which nothing is repeated any more
+_SECONDS = 8.0  # after which nothing is repeated any more
 _WORTH = 0.95  # more threads must bring the cost below this share: they are taken from somebody else
 _GOOD = 0.8
 _OWN = 0.7  # of the time of its threads is what a process gets that is not disturbed; the rest they wait for each other
@@ -110,7 +111,7 @@ def room(pace: Pace) -> int:
 
 
 def measure(probe: Probe, *, max_width: int, threads: int | None = None) -> Measurement:
-    """Time a model: medians of a few steps at each width up to ``max_width``, and of reading 64 tokens.
+    """Time a model: medians of a few steps at each width up to ``max_width``, and of a few readings of 32 tokens.
 
     ``threads`` None tries one thread, half of the cores and all of them, and takes the fewest that do about as well
     as the best: by the geometric mean of a narrow and a wide step.
@@ -122,15 +123,16 @@ def measure(probe: Probe, *, max_width: int, threads: int | None = None) -> Meas
     best = _threads(probe, tried, (widths[0], widths[-1 if len(widths) < 4 else 3]))
     probe.threads(best)
     undisturbed = _watched(best, cores)
-    steps = {width: probe.step(width) for width in widths}  # the first of each shape also prepares it
-    reading = probe.read(_READ)
-    times: dict[int, list[float]] = {width: [] for width in widths}
+    shapes: list[Callable[[], float]] = [partial(probe.step, width) for width in widths]
+    shapes.append(partial(probe.read, _READ))
+    first = [take() for take in shapes]  # which also prepares the shape
+    times: list[list[float]] = [[] for _ in shapes]
     for _ in range(_REPEATS):
-        for width in widths:
+        for taken, take in zip(times, shapes, strict=True):
             if time.monotonic() < end:
-                times[width].append(probe.step(width))
-    steps = {width: statistics.median(times[width] or [steps[width]]) for width in widths}
-    return Measurement(Pace(reading / _READ, steps), best, quiet=undisturbed())
+                taken.append(take())
+    *steps, reading = [statistics.median(taken or [cold]) for taken, cold in zip(times, first, strict=True)]
+    return Measurement(Pace(reading / _READ, dict(zip(widths, steps, strict=True))), best, quiet=undisturbed())
 
 
 def _watched(threads: int, cores: int) -> Callable[[], bool]:
