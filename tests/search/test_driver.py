@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,8 @@ from fathom.language.engines.base import Price
 from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
+from fathom.search.base import Action
+from fathom.search.samples import SampleSearch
 
 Make = Callable[..., LanguageModel]
 
@@ -42,6 +44,25 @@ async def test_what_is_unfinished_at_the_deadline_is_concluded(scripted: Make) -
     assert result.receipt.spent.tokens_by_role["conclude"] > 0
     assert [(c.answer, c.finished) for c in result.receipt.candidates] == [("7", False)]
     assert "\\boxed{7" in result.text
+
+
+@exactly_timed
+async def test_a_machine_that_stands_still_until_the_deadline_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, ask, asked = asyncio.get_running_loop(), SampleSearch.ask, 0
+
+    def held_up(search: SampleSearch, room: int) -> Sequence[Action]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            clock.now = max(clock.now, ends - 0.01)  # type: ignore[attr-defined]
+        return ask(search, room)
+
+    monkeypatch.setattr(SampleSearch, "ask", held_up)
+    model = LanguageModel(ScriptedEngine(lambda prompt, rng: " so" * 5000, latency=LATENCY), form="text")
+    ends = clock.time() + 1
+    result = await fathom.asolve(model, "?", strategy="vote(width=1)", within=1)
+    assert set(result.answer.split()) == {"so"}
+    assert result.receipt.stopped is StopReason.DEADLINE
 
 
 @exactly_timed

@@ -111,6 +111,9 @@ class Driver:
                 limit = limit or (self.meter.refused if self._starved else StopReason.DEADLINE) or StopReason.EXHAUSTED
                 continue
             if self.meter.seconds_left <= self._margin:
+                if not search.winding_down:  # the machine stood still just now; what is concluded at once still may be
+                    limit = StopReason.DEADLINE
+                    continue
                 self.session.stop()
                 await self._settle(self.meter.seconds_left - MARGIN / 2)
                 self._tell()
