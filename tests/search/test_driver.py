@@ -46,23 +46,38 @@ async def test_what_is_unfinished_at_the_deadline_is_concluded(scripted: Make) -
     assert "\\boxed{7" in result.text
 
 
-@exactly_timed
-async def test_a_machine_that_stands_still_until_the_deadline_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def standing_still(monkeypatch: pytest.MonkeyPatch, until: float) -> None:
+    """The second time that the search is asked what to do, it becomes so late."""
     clock, ask, asked = asyncio.get_running_loop(), SampleSearch.ask, 0
 
     def held_up(search: SampleSearch, room: int) -> Sequence[Action]:
         nonlocal asked
         asked += 1
         if asked == 2:
-            clock.now = max(clock.now, ends - 0.01)  # type: ignore[attr-defined]
+            clock.now = max(clock.now, until)  # type: ignore[attr-defined]
         return ask(search, room)
 
     monkeypatch.setattr(SampleSearch, "ask", held_up)
+
+
+@exactly_timed
+async def test_a_machine_that_stands_still_until_the_deadline_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     model = LanguageModel(ScriptedEngine(lambda prompt, rng: " so" * 5000, latency=LATENCY), form="text")
-    ends = clock.time() + 1
+    standing_still(monkeypatch, until=asyncio.get_running_loop().time() + 0.99)
     result = await fathom.asolve(model, "?", strategy="vote(width=1)", within=1)
     assert set(result.answer.split()) == {"so"}
     assert result.receipt.stopped is StopReason.DEADLINE
+
+
+@exactly_timed
+async def test_a_moment_from_which_to_conclude_that_comes_between_two_looks_at_the_clock_is_not_missed(
+    scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = scripted(lambda prompt, rng: "7}" if prompt.prefix_text else " so" * 500, latency=LATENCY)
+    standing_still(monkeypatch, until=asyncio.get_running_loop().time() + 0.9)
+    result = await fathom.asolve(model, "?", strategy="vote(width=1)", within=1)
+    assert result.answer == "7"
+    assert result.receipt.spent.tokens_by_role["conclude"] > 0
 
 
 @exactly_timed

@@ -161,8 +161,9 @@ class Driver:
             await self._wake.wait()
             return
         left -= self._margin
-        if until_hold and (before_hold := left - self._hold()) > 0:
-            left = max(before_hold / 2, min(before_hold, MARGIN))
+        if until_hold:
+            before_hold = left - self._hold()
+            left = max(before_hold / 2, min(before_hold, MARGIN))  # which it may have come to just now
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, left)):
                 await self._wake.wait()
