@@ -52,7 +52,7 @@ async def test_a_cancelled_task_stops_the_download_and_a_later_call_goes_on(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    hub.bytes_per_second = None
+    hub.bytes_per_second = math.inf
     assert (await aobtain(entry)).read_bytes() == content
     first, second = hub.ranges
     assert first is None
