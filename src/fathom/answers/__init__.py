@@ -3,7 +3,7 @@
 from fathom.answers.documents import Schema, canonical_json, read_json
 from fathom.answers.expressions import looks_mathematical, warm_up
 from fathom.answers.extraction import code_block, extract
-from fathom.answers.meaning import AnswerKind, Canonical, at_once, canonical, same
+from fathom.answers.meaning import AnswerKind, Canonical, at_once, canonical, needs_algebra, same
 from fathom.answers.thought import Thought, thought_of
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "code_block",
     "extract",
     "looks_mathematical",
+    "needs_algebra",
     "read_json",
     "same",
     "thought_of",

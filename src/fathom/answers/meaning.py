@@ -36,7 +36,7 @@ from fathom.answers.expressions import expression_key, looks_mathematical
 from fathom.answers.notation import CURRENCY, DATE_OR_RANGE, MIXED, SCALES, UNITS, bare, split_items
 from fathom.answers.rational import NotRational, evaluate, parse_number
 
-__all__ = ["AnswerKind", "Canonical", "at_once", "canonical", "same"]
+__all__ = ["AnswerKind", "Canonical", "at_once", "canonical", "needs_algebra", "same"]
 
 AnswerKind = Literal["number", "fraction", "percent", "expression", "choice", "boolean", "set", "text", "code"]
 
@@ -110,9 +110,14 @@ def at_once(answer: str) -> Canonical:
     text = bare(answer.strip())
     found = _choice(text) or _boolean(text)
     if found is None and not DATE_OR_RANGE.fullmatch(text):
-        value = _ASSIGNED.sub("", text, count=1) if _ASSIGNED.match(text) else text
+        value = _assigned(text)
         found = _number(value) or _worked_out(value)
     return found or _text(text)
+
+
+def needs_algebra(answer: str) -> bool:
+    """Whether `canonical` may take longer over it than an event loop can wait."""
+    return looks_mathematical(answer) and not at_once(answer).key.startswith("n:")
 
 
 @lru_cache(maxsize=8192)
@@ -151,15 +156,12 @@ def _mathematics(text: str) -> Canonical | None:
     """Numbers, then collections and relations of what this function understands, then expressions."""
     if len(text) > 600 or not text or sum(map(text.count, "([{")) > _MAX_BRACKETS:
         return None
-    found = _number(text) or _worked_out(text) or _plus_minus(text) or _collection(text) or _interval(text)
+    value = _assigned(text)
+    found = _number(text) or _worked_out(value) or _plus_minus(text) or _collection(text) or _interval(text)
     if found is not None:
         return found
-    if assigned := _ASSIGNED.match(text):
-        value = text[assigned.end() :].strip()
-        if found := _worked_out(value):
-            return found
-        if not re.search(r"[=<>]", value):
-            return _mathematics(value)
+    if value != text and not re.search(r"[=<>]", value):
+        return _mathematics(value)
     if (infinite := _INFINITY.fullmatch(text)) is not None:
         return Canonical("n:-oo" if infinite.group(1) == "-" else "n:oo", "expression", text)
     key = expression_key(text)
@@ -194,6 +196,12 @@ def _number(text: str) -> Canonical | None:
         return None
     kind: AnswerKind = "percent" if "%" in amount else "fraction" if re.search(r"/|frac", amount) else "number"
     return Canonical(f"n:{value * scale}", kind, text if unit or kind == "percent" else _shown(value, text))
+
+
+def _assigned(text: str) -> str:
+    """What is said to be the value, where the text is ``x = 5``; else all of it."""
+    match = _ASSIGNED.match(text)
+    return text[match.end() :].strip() if match else text
 
 
 def _worked_out(text: str) -> Canonical | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from fathom.answers import Canonical, at_once, canonical, looks_mathematical
+from fathom.answers import Canonical, canonical, needs_algebra
 from fathom.errors import SpecError
 from fathom.judges.base import Candidate, EachVerifier, Verdict
 from fathom.judges.registry import JUDGES
@@ -49,10 +49,7 @@ class Exact(EachVerifier):
 
 
 async def _read(answer: str) -> Canonical:
-    found = at_once(answer)
-    if found.key.startswith("n:") or not looks_mathematical(answer):
-        return canonical(answer)
-    return await asyncio.to_thread(canonical, answer)  # algebra would hold up the loop
+    return await asyncio.to_thread(canonical, answer) if needs_algebra(answer) else canonical(answer)
 
 
 def _value(key: str) -> Fraction | None:

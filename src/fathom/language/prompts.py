@@ -7,18 +7,14 @@ questions.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fathom.answers import at_once, canonical, code_block, extract, looks_mathematical, thought_of
+from fathom.answers import at_once, canonical, code_block, extract, needs_algebra, thought_of
 from fathom.records import Message, Problem, Trajectory
 
 __all__ = ["FORMS", "AnswerForm", "Form", "after", "again", "closed_box", "visible"]
-
-
-_PLAIN = re.compile(r"\s*[-+$]?[\d,]*\.?\d*\s*%?\s*")  # numbers, which need no algebra
 
 
 class AnswerForm(StrEnum):
@@ -105,7 +101,7 @@ class _Short(Form):
         return "\\boxed{" in text
 
     def ponders(self, answer: str) -> bool:
-        return not _PLAIN.fullmatch(answer) and looks_mathematical(answer)
+        return needs_algebra(answer)
 
     def closed(self, continuation: str) -> bool:
         return "\n" in continuation or closed_box(continuation)
