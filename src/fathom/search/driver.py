@@ -110,10 +110,7 @@ class Driver:
                 # no tokens are left for more, or no time in which anything more could come of it
                 limit = limit or (self.meter.refused if self._starved else StopReason.DEADLINE) or StopReason.EXHAUSTED
                 continue
-            if self.meter.seconds_left <= self._margin:
-                if not search.winding_down:  # the machine stood still just now; what is concluded at once still may be
-                    limit = StopReason.DEADLINE
-                    continue
+            if search.winding_down and self.meter.seconds_left <= self._margin:
                 self.session.stop()
                 await self._settle(self.meter.seconds_left - MARGIN / 2)
                 self._tell()
@@ -126,12 +123,16 @@ class Driver:
         """The limit that ends all growing; for the deadline, with what concluding will still take."""
         if not self._limited:
             return None
-        left = self.meter.seconds_left
-        return StopReason.DEADLINE if left < math.inf and left <= self._hold() + self._margin else self.meter.exhausted
+        late = self.meter.seconds_left < math.inf and self._before_hold() <= 0
+        return StopReason.DEADLINE if late else self.meter.exhausted
 
     @property
     def _margin(self) -> float:
         return MARGIN + EACH * len(self.search.trajectories)
+
+    def _before_hold(self) -> float:
+        """Seconds until the moment from which concluding would no longer fit; negative once it is past."""
+        return self.meter.seconds_left - self._margin - self._hold()
 
     def _hold(self) -> float:
         """Seconds that concluding everything unfinished, and judging it, will take."""
@@ -156,14 +157,14 @@ class Driver:
         if self._events:
             return
         self._wake.clear()
-        left = self.meter.seconds_left
-        if math.isinf(left):
+        if math.isinf(self.meter.seconds_left):
             await self._wake.wait()
             return
-        left -= self._margin
         if until_hold:
-            before_hold = left - self._hold()
-            left = max(before_hold / 2, min(before_hold, MARGIN))  # which it may have come to just now
+            before_hold = self._before_hold()  # none, where the machine stood still since the last look at the clock
+            left = max(before_hold / 2, min(before_hold, MARGIN))
+        else:
+            left = self.meter.seconds_left - self._margin
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, left)):
                 await self._wake.wait()
