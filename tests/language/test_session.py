@@ -94,6 +94,56 @@ async def test_the_code_form_takes_the_last_block() -> None:
     assert result.answer.strip() == "def f():\n    return 1"
 
 
+def coding(*said: str) -> tuple[LanguageModel, list[Prompt]]:
+    """A model that says the first on being asked, and the next whenever it is asked again; and what it was asked."""
+    seen: list[Prompt] = []
+
+    def script(prompt: Prompt, rng: random.Random) -> str:
+        seen.append(prompt)
+        return said[len(seen) - 1]
+
+    return LanguageModel(ScriptedEngine(script), form="code"), seen
+
+
+async def test_a_conclusion_goes_on_with_the_code_that_was_cut() -> None:
+    whole = "So:\n```python\ndef f(a):\n    b = a + 1\n    return b\n```\nThat is it."
+    for depth in range(9, len(whole.split())):  # words
+        model, seen = coding(whole, "")
+        await fathom.asolve(model, "?", strategy=f"direct(depth={depth})")
+        if len(seen) == 1:  # cut behind the block: there was nothing to ask
+            continue
+        written = seen[1].prefix_text
+        assert whole.startswith(written)
+        model, seen = coding(whole, whole.removeprefix(written))
+        result = await fathom.asolve(model, "?", strategy=f"direct(depth={depth})")
+        assert result.answer == "def f(a):\n    b = a + 1\n    return b\n"
+        assert whole.startswith(result.text)
+
+
+async def test_code_that_stands_before_a_chain_is_cut_is_the_answer_and_nothing_is_asked() -> None:
+    model, seen = coding("```python\nx = 1\n```\n" + "because " * 100)
+    result = await fathom.asolve(model, "?", strategy="direct(depth=20)")
+    assert (result.answer, len(seen), result.receipt.spent.tokens) == ("x = 1\n", 1, 20)
+
+
+@pytest.mark.parametrize(
+    "written", ["First I " * 20, "<think>\n```python\nx = 1\n" + "y " * 50, "```bash\npip\n```\n" + "then " * 50]
+)
+async def test_where_no_code_was_begun_a_conclusion_begins_it(written: str) -> None:
+    model, seen = coding(written, "z = 3\n```")
+    result = await fathom.asolve(model, "?", strategy="direct(depth=20)")
+    assert seen[1].prefix_text.endswith("\n\n```python\n")
+    assert result.answer == "z = 3\n"
+
+
+async def test_code_that_is_cut_for_good_is_left_without_the_statement_that_was_cut() -> None:
+    body = "```python\ndef f(a):\n    return a\n\n"
+    model, _ = coding(body + "print(" + "1 + " * 100, "1 + " * 1000)
+    result = await fathom.asolve(model, "?", strategy="direct(depth=30)")
+    assert result.answer is not None
+    assert result.answer.strip() == "def f(a):\n    return a"
+
+
 async def test_codes_that_differ_only_in_case_are_different_answers() -> None:
     def script(prompt: Prompt, rng: random.Random) -> str:
         return f"```python\n{rng.choice(['a = B', 'A = b'])}\n```"

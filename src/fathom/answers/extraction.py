@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from fathom.answers.blocks import FENCE, code_block
 from fathom.answers.notation import balanced
 from fathom.answers.thought import thought_of
 
-__all__ = ["code_block", "extract"]
+__all__ = ["extract"]
 
 _WINDOW = 50_000
 _LONE_LENGTH = 80
@@ -24,7 +25,6 @@ _STATES = re.compile(
     r"(?:[ \t]{1,4}to[ \t][^.\n:]{1,60}?)?(?:\*\*|__)?[ \t]{0,4}(?:\bis\b[ \t]{0,4}:?|:|=)(?:\*\*|__)?[ \t]{0,8}",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[ \t]{0,8}([\w+-]{0,20})[^\n]{0,100}$", re.MULTILINE)
 _SENTENCE_END = re.compile(
     r"[.!?](?=\s|$)|\s(?:because|since|as|which|where|so that)\s|,\s(?:because|since|as|which)\s"
 )
@@ -56,23 +56,6 @@ def extract(text: str, kind: str | None = None) -> str | None:
         return code_block(spoken) or (code_block(thought) if not spoken.strip() else None)
     spoken = spoken[-_WINDOW:]
     return _stated(spoken, kind) or _lone(spoken, kind) or _stated(thought[-_WINDOW:], kind)
-
-
-def code_block(text: str) -> str | None:
-    """The contents of the last fenced code block, preferring Python; one that the output's end cut off counts."""
-    blocks: list[tuple[str, str]] = []
-    opened: re.Match[str] | None = None
-    for fence in _FENCE.finditer(text):
-        if opened is None:
-            opened = fence
-        else:
-            blocks.append((opened.group(1).lower(), text[opened.end() + 1 : fence.start()]))
-            opened = None
-    if opened is not None:
-        blocks.append((opened.group(1).lower(), text[opened.end() + 1 :]))
-    blocks = [block for block in blocks if block[1].strip()]
-    preferred = [code for language, code in blocks if language.startswith("py")] or [code for _, code in blocks]
-    return preferred[-1] if preferred else None
 
 
 def _stated(text: str, kind: str | None) -> str | None:
@@ -140,7 +123,7 @@ def _payload(text: str, kind: str | None) -> str | None:
 def _lone(text: str, kind: str | None) -> str | None:
     """An answer that stands alone in the last line; with a `kind`, the last thing of that kind in it."""
     lines = [line.strip() for line in text.strip().split("\n")]
-    lines = [line for line in lines if line and not _FENCE.match(line)]
+    lines = [line for line in lines if line and not FENCE.match(line)]
     if not lines:
         return None
     last = lines[-1]

@@ -157,7 +157,8 @@ def _sampling(model: Reasoner, uri: ModelURI) -> str:
 
 def _prompts(model: Reasoner) -> str:
     if isinstance(model, LanguageModel):
-        return f"{model.form} {hashlib.sha256(repr(FORMS[model.form]).encode()).hexdigest()[:16]}"
+        form = FORMS[model.form]
+        return f"{model.form} {hashlib.sha256((repr(form) + form.manner).encode()).hexdigest()[:16]}"
     return _of_all(map(_prompts, model.members)) if isinstance(model, Ladder) else ""
 
 

@@ -10,8 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
-from fathom.answers import at_once, canonical, code_block, extract, needs_algebra, thought_of
+from fathom.answers import (
+    at_once,
+    blocks_of,
+    canonical,
+    code_block,
+    extract,
+    needs_algebra,
+    thought_of,
+    whole_statements,
+)
 from fathom.records import Message, Problem, Trajectory
 
 __all__ = ["FORMS", "AnswerForm", "Form", "after", "again", "closed_box", "visible"]
@@ -43,6 +53,9 @@ class Form:
     request: str
     tokens: int
     shown: tuple[str, str, str] | None = None
+    manner: ClassVar[str] = ""
+    """How it is brought to its conclusion, where that is not only a matter of words: sweeps that differ in it are not
+    mixed."""
 
     def opening(self, *, direct: bool, example: bool) -> tuple[Message, ...]:
         """What stands before every problem: the instruction, and the example where it is wanted."""
@@ -84,6 +97,15 @@ class Form:
         """The text with the answer closed that it may have been cut in."""
         return text
 
+    def states(self, text: str) -> bool:
+        """Whether a text that was cut has come to its answer before, so that there is nothing left to ask."""
+        return False
+
+    def begun(self, text: str) -> str:
+        """The answer that a text was cut in, with what marks its beginning: a conclusion goes on with it. Else empty,
+        and a conclusion begins the answer itself."""
+        return ""
+
 
 class _Short(Form):
     def extract(self, text: str) -> str | None:
@@ -114,6 +136,8 @@ class _Short(Form):
 
 
 class _Code(Form):
+    manner = "goes on with the block that it was cut in"
+
     def extract(self, text: str) -> str | None:
         return code_block(text)
 
@@ -125,6 +149,18 @@ class _Code(Form):
 
     def complete(self, text: str) -> str:
         return text if text.count("```") % 2 == 0 else text + "\n```"
+
+    def unfinished(self, answer: str) -> tuple[str, str]:
+        return super().unfinished(whole_statements(answer))
+
+    def states(self, text: str) -> bool:
+        found = blocks_of(thought_of(text).spoken)
+        return found.cut is None and any(not language or language.startswith("py") for language, _ in found.closed)
+
+    def begun(self, text: str) -> str:
+        spoken = thought_of(text).spoken
+        found = blocks_of(spoken)
+        return "" if found.cut is None else spoken[found.cut_from :]
 
 
 class _Text(Form):

@@ -63,6 +63,21 @@ class _State:
     greedy: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    """How a trajectory is brought to its conclusion: what the model reads, the words that it is made to begin with, and
+    the answer that it was cut in, which it goes on with."""
+
+    prompt: Prompt
+    said: str = ""
+    begun: str = ""
+
+    @property
+    def head(self) -> str:
+        """What of the answer stands before the model says a word; empty where it is asked for all of it."""
+        return self.begun or self.said
+
+
 class LanguageSession:
     """See ``fathom.reasoner.Session``; the unit of depth is a reasoning token."""
 
@@ -301,17 +316,16 @@ class LanguageSession:
         return choice.tokens > 0 and not self.form.marked(text)
 
     async def conclude(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
-        """Those that are asked for their answers in the same words, having written nothing yet, are asked at once."""
-        for trajectory in trajectories:
-            if trajectory.depth and not trajectory.finished:
-                self.timing.cut(trajectory.depth)
-        if self.form.tokens == 0:
-            for trajectory in trajectories:
-                self.drop((trajectory,))
-                yield await self._stated(trajectory, trajectory.text, meter)
-            return
+        """Those that are asked for their answers in the same words, having written nothing yet, are asked at once, and
+        those that had come to their answers before they were cut not at all."""
         alike: dict[Any, list[Trajectory]] = {}
         for t in trajectories:
+            if t.depth and not t.finished:
+                self.timing.cut(t.depth)
+            if not self.form.tokens or self.form.states(t.text):
+                self.drop((t,))
+                yield await self._stated(t, t.text, meter)
+                continue
             alike.setdefault(t.id if t.text else (t.state.revises, t.state.direct, t.state.greedy), []).append(t)
         async with aclosing(merged([self._concluded(group, meter) for group in alike.values()])) as concluded:
             async for trajectory in concluded:
@@ -327,13 +341,13 @@ class LanguageSession:
     async def _concluded(self, trajectories: Sequence[Trajectory], meter: Meter) -> AsyncGenerator[Trajectory, None]:
         """The conclusions of trajectories that are asked for them in the same words."""
         first = trajectories[0]
-        prompt, said = self._cued(first, first.state)
+        cue = self._cued(first, first.state)
         open_: list[Trajectory] = []
         leases: list[Lease] = []
         for trajectory in trajectories:
             lease = self._leases.of(trajectory, meter, self.form.tokens, self.traits.price)
             if lease.left == 0:
-                yield trajectory
+                yield self._cut_short(trajectory, cue.begun)
             else:
                 open_.append(trajectory)
                 leases.append(lease)
@@ -341,7 +355,7 @@ class LanguageSession:
             return
         greedy = first.depth > 0 or first.state.greedy
         request = Request(
-            prompt,
+            cue.prompt,
             n=len(open_),
             stream=len(open_) > 1,
             max_tokens=min(self.form.tokens, *(lease.left for lease in leases)),
@@ -351,7 +365,7 @@ class LanguageSession:
         )
         began = time.monotonic()
         ids = [trajectory.id for trajectory in open_]
-        run = self._requests.run(request, ids, leases, "conclude", self.form.closed if said else None)
+        run = self._requests.run(request, ids, leases, "conclude", self.form.closed if cue.head else None)
         try:
             async with aclosing(run) as choices:
                 async for index, choice in choices:
@@ -359,47 +373,56 @@ class LanguageSession:
                     whole = choice.complete or choice.finish is Finish.STOP
                     if whole and not choice.error:
                         self.timing.concluded(choice.tokens, time.monotonic() - began)
-                    yield await self._with_conclusion(open_[index], said, choice, whole, meter)
+                    yield await self._with_conclusion(open_[index], cue, choice, whole, meter)
         except PromptTooLong as error:
             for trajectory in open_:
                 yield replace(trajectory, error=str(error))
 
     async def _with_conclusion(
-        self, trajectory: Trajectory, said: str, choice: Choice, whole: bool, meter: Meter
+        self, trajectory: Trajectory, cue: _Cue, choice: Choice, whole: bool, meter: Meter
     ) -> Trajectory:
-        """``said`` are the words that were put into the model's mouth, ``choice`` those that it went on with."""
+        """The trajectory with its answer, ``choice`` being what the model went on with."""
         if choice.error:
             return replace(trajectory, error=choice.error)
         stated = choice.span.text
-        concluded = replace(trajectory, text=trajectory.text + said + stated, **choice.tokens_after(trajectory))
-        if not stated.strip():
+        concluded = replace(trajectory, text=trajectory.text + cue.said + stated, **choice.tokens_after(trajectory))
+        if not (cue.begun + stated).strip():
             return concluded
-        text = self.form.complete(said + stated)
+        text = self.form.complete(cue.head + stated)
         if whole:
             return await self._stated(concluded, text, meter)
+        return self._cut_short(concluded, text)
+
+    def _cut_short(self, trajectory: Trajectory, text: str) -> Trajectory:
+        """The trajectory with what there is of the answer that was cut in ``text``.
+
+        Nobody knows what it would have become: it must not outvote a whole one.
+        """
         if (answer := self.form.extract(text)) is None:
-            return concluded
-        # nobody knows what an answer that was cut would have become: it must not outvote a whole one
+            return trajectory
         answer, key = self.form.unfinished(answer)
-        return replace(concluded, answer=answer, key=key, parsed=False)
+        return replace(trajectory, answer=answer, key=key, parsed=False)
 
     async def _stated(self, trajectory: Trajectory, text: str, meter: Meter) -> Trajectory:
         """The trajectory with the answer that ``text`` states."""
         answer, key, parsed = await self._read(text, meter)
         return replace(trajectory, answer=answer, key=key, parsed=parsed)
 
-    def _cued(self, trajectory: Trajectory, state: _State) -> tuple[Prompt, str]:
-        """The prompt that has the trajectory conclude, and the words that were put into the model's mouth."""
+    def _cued(self, trajectory: Trajectory, state: _State) -> _Cue:
+        """How the trajectory is brought to its conclusion: it goes on with the answer that it was cut in, or is made to
+        begin it, or where the engine cannot continue a text is asked for it."""
         messages = (*(self.direct if state.direct else self.messages), *state.revises)
         tools = replace(self.tools, choice="none") if self.tools else None
-        if EngineCapability.PREFIX in self.traits.capabilities:
-            cue = self.form.cue if trajectory.text else self.form.bare_cue
-            if closing := thought_of(trajectory.text).closing:
-                cue = f"\n{closing}{cue}"
-            return Prompt(messages, (*state.spans, Span(cue)), tools), cue
-        if trajectory.text:
-            messages = (*messages, Message("assistant", trajectory.text), Message("user", self.form.request))
-        return Prompt(messages, tools=tools), ""
+        if EngineCapability.PREFIX not in self.traits.capabilities:
+            if trajectory.text:
+                messages = (*messages, Message("assistant", trajectory.text), Message("user", self.form.request))
+            return _Cue(Prompt(messages, tools=tools))
+        if begun := self.form.begun(trajectory.text):
+            return _Cue(Prompt(messages, state.spans, tools), begun=begun)
+        said = self.form.cue if trajectory.text else self.form.bare_cue
+        if closing := thought_of(trajectory.text).closing:
+            said = f"\n{closing}{said}"
+        return _Cue(Prompt(messages, (*state.spans, Span(said)), tools), said)
 
     def drop(self, trajectories: Sequence[Trajectory]) -> None:
         for trajectory in trajectories:
