@@ -1,8 +1,9 @@
 """Sampling a pool once: every question, every depth, greedy and drawn, through the ordinary session, driver and meter.
 
 What has come in is kept at once, with what it cost; whatever is missing when a sweep begins again is drawn, each sample
-with the seed that is its own, so that an interrupted sweep ends as an uninterrupted one would have. Searches that steer
-generation cannot be played on a pool: they are run live, and their outcomes kept.
+with the seed that is its own, so that an interrupted sweep ends as an uninterrupted one would have (on an engine whose
+text depends on the seed alone). Searches that steer generation cannot be played on a pool: they are run live, and their
+outcomes kept.
 """
 
 from __future__ import annotations
