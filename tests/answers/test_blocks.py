@@ -37,7 +37,7 @@ def test_blocks_are_told_with_their_languages_and_the_cut_one_with_its_place() -
     found = blocks_of(text)
     assert found.closed == (("bash", "pip\n"),)
     assert found.cut == ("python", "x = 1\n")
-    assert text[found.cut_from :] == "```Python\nx = 1\n"
+    assert found.open == "```Python\nx = 1\n"
     assert blocks_of("none").cut is None
     assert blocks_of("```").cut == ("", "")
 

@@ -127,7 +127,13 @@ async def test_code_that_stands_before_a_chain_is_cut_is_the_answer_and_nothing_
 
 
 @pytest.mark.parametrize(
-    "written", ["First I " * 20, "<think>\n```python\nx = 1\n" + "y " * 50, "```bash\npip\n```\n" + "then " * 50]
+    "written",
+    [
+        "First I " * 20,
+        "<think>\n```python\nx = 1\n" + "y " * 50,
+        "```bash\npip\n```\n" + "then " * 50,
+        "```python\n\n```\n" + "then " * 50,
+    ],
 )
 async def test_where_no_code_was_begun_a_conclusion_begins_it(written: str) -> None:
     model, seen = coding(written, "z = 3\n```")

@@ -11,19 +11,19 @@ __all__ = ["FENCE", "Blocks", "blocks_of", "code_block", "whole_statements"]
 
 FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[ \t]{0,8}([\w+-]{0,20})[^\n]{0,100}$", re.MULTILINE)
 _LONGEST = 20_000
+"""Characters of code that are parsed while an answer waits."""
 _CUTS = 8
+"""Places at which it is tried to end code that was cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The fenced blocks of an output, as (language, code): those that are closed, and the one that its end cut.
-
-    ``cut_from`` is where that one's fence begins, -1 where there is none.
-    """
+    """The fenced blocks of an output, as (language, code): those that are closed, and the one that its end cut, whose
+    text from its fence on is ``open`` (empty where there is none)."""
 
     closed: tuple[tuple[str, str], ...]
     cut: tuple[str, str] | None = None
-    cut_from: int = -1
+    open: str = ""
 
 
 def blocks_of(text: str) -> Blocks:
@@ -38,7 +38,7 @@ def blocks_of(text: str) -> Blocks:
             opened = None
     if opened is None:
         return Blocks(tuple(closed))
-    return Blocks(tuple(closed), (opened.group(1).lower(), text[opened.end() + 1 :]), opened.start())
+    return Blocks(tuple(closed), (opened.group(1).lower(), text[opened.end() + 1 :]), text[opened.start() :])
 
 
 def code_block(text: str) -> str | None:

@@ -155,12 +155,11 @@ class _Code(Form):
 
     def states(self, text: str) -> bool:
         found = blocks_of(thought_of(text).spoken)
-        return found.cut is None and any(not language or language.startswith("py") for language, _ in found.closed)
+        python = (code for language, code in found.closed if not language or language.startswith("py"))
+        return not found.open and any(code.strip() for code in python)
 
     def begun(self, text: str) -> str:
-        spoken = thought_of(text).spoken
-        found = blocks_of(spoken)
-        return "" if found.cut is None else spoken[found.cut_from :]
+        return blocks_of(thought_of(text).spoken).open
 
 
 class _Text(Form):
