@@ -13,6 +13,7 @@ import msgspec
 from fathom.answers import warm_up
 from fathom.budget import Meter
 from fathom.errors import LimitError, PromptTooLong, UsageError, one_of
+from fathom.language.asked import Asked
 from fathom.language.engines.base import Engine, EngineCapability, Pace, Prompt, Sampling
 from fathom.language.prompts import FORMS, AnswerForm, after
 from fathom.language.session import LanguageSession
@@ -148,17 +149,17 @@ class LanguageModel:
                 sampling = dataclasses.replace(sampling, logprobs=True)
             if Capability.TOP_LOGPROBS in wants:
                 sampling = dataclasses.replace(sampling, top_logprobs=TOP_LOGPROBS)
-        return LanguageSession(
-            self.engine,
-            messages,
-            after(self._opening(direct=True) if form.think else (), problem),
-            form,
-            sampling,
-            tools=problem.tools,
+        asked = Asked(
+            messages=messages,
+            direct=after(self._opening(direct=True) if form.think else (), problem),
+            form=form,
+            sampling=sampling,
             seed=first_seed(seed),
-            timing=Timing(self.engine.traits, form, self._pace, self._habits[self.form], unread),
             prompt_tokens=prompt_tokens,
+            tools=problem.tools,
         )
+        timing = Timing(self.engine.traits, form, self._pace, self._habits[self.form], unread)
+        return LanguageSession(self.engine, asked, timing)
 
     def _check_length(self, prompt_tokens: int, reserve: int) -> None:
         context = self.engine.traits.context_length
