@@ -244,6 +244,23 @@ async def test_a_server_that_cannot_continue_a_beginning_is_asked_for_the_answer
     assert asked[2]["content"].startswith("hm")
 
 
+async def test_code_that_was_cut_is_the_answer_where_a_server_says_no_more() -> None:
+    value = random.SystemRandom().randrange(10**6)
+
+    def say(body: dict[str, Any], choice: int) -> list[str]:
+        if "Time is up" in body["messages"][-1]["content"]:
+            return []
+        return ["```python\n", "x", " = ", str(value), "\n", *["f("] * 50]
+
+    with Upstream(many=1, tokens=say) as server:
+        engine = OpenAIEngine("m", server.url, prefix="none")
+        model = LanguageModel(engine, form="code")
+        result = await fathom.asolve(model, "?", strategy="direct(depth=20)")
+        await engine.aclose()
+    assert len(server.bodies) == 2
+    assert result.answer == f"x = {value}"
+
+
 async def test_without_a_deadline_nothing_is_streamed_and_with_one_it_is() -> None:
     with Upstream() as server:
         engine = OpenAIEngine("m", server.url)

@@ -74,7 +74,7 @@ class Conclusions:
         for trajectory in trajectories:
             lease = self._leases.of(trajectory, meter, self.form.tokens, self.traits.price)
             if lease.left == 0:
-                yield self._cut_short(trajectory, cue.begun)
+                yield self._cut_short(trajectory, self.form.begun(trajectory.text))
             else:
                 open_.append(trajectory)
                 leases.append(lease)
@@ -114,7 +114,7 @@ class Conclusions:
         stated = choice.span.text
         concluded = replace(trajectory, text=trajectory.text + cue.said + stated, **choice.tokens_after(trajectory))
         if not (cue.begun + stated).strip():
-            return concluded
+            return self._cut_short(concluded, self.form.begun(trajectory.text))
         text = self.form.complete(cue.head + stated)
         if whole:
             return await self._stated(concluded, text, meter)
