@@ -19,7 +19,7 @@ from fathom.lab.identity import hash_of, terms_of
 from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
 from fathom.models import KINDS, named_model
 from fathom.specs import Spec
-from fathom.uris import ModelURI
+from fathom.uris import ModelURI, split_uris
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,22 @@ def test_a_ladder_is_all_that_its_models_are() -> None:
     known = [CATALOGUE[name].sha256 for name in ("smollm2-135m", DEFAULT_MODEL)]
     assert hash_of(f"ladder:smollm2-135m,{DEFAULT_MODEL}") == " | ".join(known)
     assert hash_of("ladder:openai:a,openai:b") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , b ", ["a", "b"]),
+        ("a(x=1, y=[2, 3]),b", ["a(x=1, y=[2, 3])", "b"]),
+        ("openai:a@http://h/v1(price=[1, 2]),openai:b", ["openai:a@http://h/v1(price=[1, 2])", "openai:b"]),
+        ("gguf:a).gguf,b", ["gguf:a).gguf", "b"]),
+        ("a,,b", ["a", "", "b"]),
+        ("", [""]),
+    ],
+)
+def test_names_are_parted_at_commas_that_are_not_within_options(text: str, names: list[str]) -> None:
+    assert list(split_uris(text)) == names
 
 
 def test_a_directory_is_known_by_what_makes_its_model(tmp_path: Path) -> None:

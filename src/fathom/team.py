@@ -7,7 +7,7 @@ a member grew it also concludes. A member that cannot be opened, or fails, costs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from fathom.merging import merged
 from fathom.reasoner import Capability, Expansion, Reasoner, Reserve, Session
 from fathom.records import Problem, Trajectory
 
-__all__ = ["Team", "in_form"]
+__all__ = ["Team", "in_form", "members_of", "varied"]
 
 
 def in_form(model: Reasoner, form: AnswerForm | str) -> Reasoner:
@@ -28,9 +28,21 @@ def in_form(model: Reasoner, form: AnswerForm | str) -> Reasoner:
 
     Engines are shared with the model, so that closing either closes both.
     """
+    return varied(model, lambda language: language.using(form=form))
+
+
+def varied(model: Reasoner, vary: Callable[[LanguageModel], LanguageModel]) -> Reasoner:
+    """The model with every language model in it varied."""
     if isinstance(model, Team):
-        return type(model)([in_form(member, form) for member in model.members])
-    return model.using(form=form) if isinstance(model, LanguageModel) else model
+        return type(model)([varied(member, vary) for member in model.members])
+    return vary(model) if isinstance(model, LanguageModel) else model
+
+
+def members_of(model: Reasoner) -> tuple[Reasoner, ...]:
+    """The models that work together in it, those of teams among them each by itself; or it alone."""
+    if isinstance(model, Team):
+        return tuple(found for member in model.members for found in members_of(member))
+    return (model,)
 
 
 class Team:

@@ -15,7 +15,7 @@ from fathom.errors import SpecError
 from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
 from fathom.specs import parse_spec
 
-__all__ = ["ModelURI"]
+__all__ = ["ModelURI", "split_uris"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,18 @@ class ModelURI:
             text = DEFAULT_MODEL
         kind, colon, place = text.partition(":")
         return cls(kind, place, options) if colon and text not in CATALOGUE else cls("", text, options)
+
+
+def split_uris(text: str) -> tuple[str, ...]:
+    """URIs that are separated by commas; those within brackets belong to their options."""
+    found, depth = [""], 0
+    for mark in text:
+        depth += (mark in "([") - (mark in ")]")
+        if mark == "," and depth <= 0:
+            found.append("")
+        else:
+            found[-1] += mark
+    return tuple(one.strip() for one in found)
 
 
 def _with_options(text: str) -> tuple[str, Mapping[str, Any]]:

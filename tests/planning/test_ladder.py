@@ -10,7 +10,7 @@ import pytest
 import fathom
 from fathom import Budget
 from fathom.errors import UnknownModel, UsageError
-from fathom.language.engines.base import Prompt
+from fathom.language.engines.base import Price, Prompt
 from fathom.language.engines.scripted import Latency, ScriptedEngine
 from fathom.language.model import LanguageModel
 from fathom.models import open_model
@@ -52,6 +52,27 @@ async def test_where_it_differs_the_large_one_answers(scripted: Make) -> None:
     limited = await fathom.asolve(model, "?", budget=Budget(width=9))
     assert limited.answer == right
     assert limited.receipt.spent.width <= 9
+
+
+async def test_of_models_of_unknown_size_the_later_one_is_taken_to_be_better_and_dearer(scripted: Make) -> None:
+    right = str(random.SystemRandom().randrange(1000, 10**6))
+    unknown = {"parameters": 0}
+    model = Ladder([scripted({right: 1}, name="first", **unknown), scripted({"7": 1}, name="second", **unknown)])
+    assert (await plan_for(model, Budget())).choice.model == "second"
+    assert (await fathom.asolve(model, "?")).receipt.strategy == "auto: vote(width=3) by first"
+
+
+async def test_a_cheaper_model_is_asked_first_where_it_is_much_cheaper(scripted: Make) -> None:
+    def ladder(small: float, large: float) -> Ladder:
+        return Ladder(
+            [
+                scripted({"1": 1}, name="first", parameters=5 * 10**8, price=Price(small, small)),
+                scripted({"2": 1}, name="second", parameters=7 * 10**9, price=Price(large, large)),
+            ]
+        )
+
+    assert (await fathom.asolve(ladder(0.1, 1.0), "?")).receipt.strategy == "auto: vote(width=3) by first"
+    assert (await fathom.asolve(ladder(1.0, 1.0), "?")).receipt.strategy.endswith("by second")
 
 
 async def test_a_short_deadline_leaves_the_small_one_alone(scripted: Make) -> None:

@@ -77,7 +77,7 @@ async def test_deadlines_that_nothing_could_meet_are_not_the_upstreams_fault(
             *(house.ask(fathom={"strategy": strategy, "within": 0.1}) for _ in range(20)), return_exceptions=True
         )
         assert all(isinstance(end, openai.InternalServerError) for end in ends)
-    assert house.server.gateway.models["m"].breaker.state == "ready"
+    assert house.server.gateway.models["m"].state == "ready"
 
 
 def test_one_request_is_the_trial(clock: Clock) -> None:
@@ -100,7 +100,7 @@ async def test_requests_that_go_nowhere_are_no_trials(open_house: Open, clock: C
     keys = [KeyEntry(name=name, sha256=hashlib.sha256(name.encode()).hexdigest()) for name in ("busy", "patient")]
     keys[0] = msgspec.structs.replace(keys[0], requests_per_minute=1)
     house = await open_house(keys=keys, key="busy")
-    breaker = house.server.gateway.models["m"].breaker
+    breaker = house.server.gateway.models["m"].behind[0].breaker
     await house.ask()
     for _ in range(breaker.most):
         breaker.failed()
@@ -118,7 +118,7 @@ async def test_an_upstream_that_says_no_is_alive(
     open_house: Open, upstream: Upstream, clock: Clock, status: str
 ) -> None:
     house = await open_house()
-    breaker = house.server.gateway.models["m"].breaker
+    breaker = house.server.gateway.models["m"].behind[0].breaker
     for _ in range(breaker.most):
         breaker.failed()
     assert breaker.state == "resting"

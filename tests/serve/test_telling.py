@@ -49,7 +49,7 @@ async def test_metrics_tell_how_many_trajectories_grow_now(house: House, upstrea
 
 
 async def test_metrics_tell_the_breaker_s_state_without_any_request(house: House, clock: Clock) -> None:
-    breaker = house.server.gateway.models["m"].breaker
+    breaker = house.server.gateway.models["m"].behind[0].breaker
     shown = 'fathom_breaker_open{{model="m"}} {}.0'
     assert shown.format(0) in await fetch(house, "/metrics")
     for _ in range(breaker.most):
@@ -72,7 +72,7 @@ async def test_metrics_count_hedges_and_what_they_won(house: House, upstream: Up
 async def test_an_upstream_that_fails_again_and_again_is_given_a_rest(
     house: House, upstream: Upstream, clock: Clock
 ) -> None:
-    breaker = house.server.gateway.models["m"].breaker
+    breaker = house.server.gateway.models["m"].behind[0].breaker
     breaker.most = 2
     upstream.fault = lambda number: "truncated"
     for _ in range(2):

@@ -11,6 +11,7 @@ from fathom.language.catalogue import CATALOGUE
 from fathom.models import open_model
 from fathom.reasoner import Reasoner
 from fathom.team import Team
+from fathom.uris import split_uris
 
 __all__ = ["EMBEDDED", "Ladder", "open_ladder", "rungs"]
 
@@ -28,7 +29,7 @@ class Ladder(Team):
 
 def rungs(rest: str) -> tuple[str, ...]:
     """What the models of ``ladder:`` and ``rest`` are called, cheapest first. Raises UsageError for fewer than two."""
-    names = EMBEDDED if rest == "embedded" else tuple(name.strip() for name in rest.split(","))
+    names = EMBEDDED if rest == "embedded" else split_uris(rest)
     if len(names) < 2 or not all(names):
         raise UsageError(
             f"a ladder has two models or more, cheapest first, e.g. ladder:{','.join(EMBEDDED)}; not {rest!r}"

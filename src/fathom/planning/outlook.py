@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fathom.budget import Meter
 from fathom.costs import Costed, Costs
 from fathom.errors import UsageError
+from fathom.planning.ability import Ability
 from fathom.planning.cost import CostModel
 from fathom.planning.learned import Length, learned, remember
 from fathom.planning.plan import Candidate
@@ -51,7 +52,8 @@ def survey(session: Session, meter: Meter, profile: str | None = None) -> Outloo
                 found = fit(given, costs)
             except UsageError as error:
                 refused.append(error)
-        candidates[member] = candidate_of(costs, found)
+        before = candidates[max(candidates)].ability if candidates else None
+        candidates[member] = candidate_of(costs, found, before)
         notes += found.notes if found is not None else ()
     if given is not None and len(refused) == len(candidates):
         raise refused[0] if refused else UsageError(f"the profile {profile} belongs to no model that could be opened")
@@ -59,12 +61,13 @@ def survey(session: Session, meter: Meter, profile: str | None = None) -> Outloo
     return Outlook(candidates, limits, tuple(notes))
 
 
-def candidate_of(costs: Costs, found: Fitted | None) -> Candidate:
-    """A model as plans see it, from its session's account, what was learned of it, and its profile where it has one."""
-    before = learned(costs.model, costs.engine)
-    known = before.over(costs.unit_seconds)
+def candidate_of(costs: Costs, found: Fitted | None, before: Ability | None = None) -> Candidate:
+    """A model as plans see it, from its session's account, what was learned of it, and its profile where it has one.
+    ``before`` is the ability of the one that stands before it in a ladder."""
+    earlier = learned(costs.model, costs.engine)
+    known = earlier.over(costs.unit_seconds)
     usual = known.lengths.get(costs.kind, Length())
-    if known is not before:
+    if known is not earlier:
         remember(costs.model, costs.engine, known)
     if found is not None:
         costs = found.profile.costs(costs, same_machine=found.same_machine)
@@ -74,5 +77,5 @@ def candidate_of(costs: Costs, found: Fitted | None) -> Candidate:
     if not costs.unit_seconds and known.unit_seconds:
         costs = replace(costs, unit_seconds=known.unit_seconds)
     drag = costs.drag if costs.drag is not None else known.drag  # as things are now goes before how they mostly were
-    ability = found.profile.ability if found is not None else prior(costs)
+    ability = found.profile.ability if found is not None else prior(costs, before)
     return Candidate(CostModel(costs, drag, known.pace_spread), ability)

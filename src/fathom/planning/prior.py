@@ -5,7 +5,9 @@ says so; ``fathom calibrate`` puts measurements in their place.
 SmolLM2 135M (zero-shot, in the table of a model derived from it) and 32.6 % for SmolLM2 1.7B (arXiv 2502.02737); of
 Qwen2.5 0.5B, 1.5B and 7B we have 50, 73 and 92 % in mind (arXiv 2412.15115), whose table we could not look up. Ours are
 higher at the low end, for most questions are easier than these, and lower at the high end, for some are harder;
-interpolated in the logarithm of the parameters. Of a model of unknown size nothing is known: 60 % is a guess.
+interpolated in the logarithm of the parameters. Of a model of unknown size nothing is known: 60 % is a guess. Where it
+stands behind cheaper ones in a ladder, somebody thought it better: it is taken to be right on a third of what the one
+before it is not.
 
 *How questions differ* is our guess: half of them are contested, with the right answer's share anywhere between none and
 all; the others the model knows or does not know. A third of what is wrong is one and the same wrong answer. That makes
@@ -45,14 +47,21 @@ _WEIGHT = 20
 """A prior weighs as much as so many questions: its interval is theirs."""
 
 
-def prior(costs: Costs) -> Ability:
-    """The assumed ability of a model of this size."""
-    return _prior(costs.parameters, costs.unit_tokens > 0)
+def prior(costs: Costs, before: Ability | None = None) -> Ability:
+    """The assumed ability of a model of this size, and that of the model ``before`` it in a ladder."""
+    least = 0.0
+    if before is not None and not costs.parameters:
+        least = _better(before.accuracy(1, 1.0))
+    return _prior(costs.parameters, costs.unit_tokens > 0, least)
+
+
+def _better(right: float) -> float:
+    return right + (1.0 - right) / 3
 
 
 @lru_cache(maxsize=64)
-def _prior(parameters: int, language: bool) -> Ability:
-    right = prior_accuracy(parameters)
+def _prior(parameters: int, language: bool, least: float) -> Ability:
+    right = max(least, prior_accuracy(parameters))
     without = right * _WITHOUT_REASONING if language else 0.0  # a latent that took no step holds no answer
     likeliest = prior_likeliest(parameters) if language else 1  # the mean of a latent's noise is a sample like others
     return Ability(

@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from fathom.planning.cost import Prediction
 from fathom.planning.plan import Candidate, Choice, most_within, plan
 from fathom.planning.population import Seen
 
 __all__ = ["probe"]
 
 _SAMPLES = (3, 4)
+_RUNG = 4.0
+"""How many times the work of a token of one model a token of the next takes, where the size of one is not known: those
+of the embedded ones are apart by 3.7 and 3.1."""
 
 
 def probe(
@@ -34,7 +38,7 @@ def probe(
             if population.goes_on(Seen(width, width, 0), 16, worth) or right < best.accuracy - worth:
                 continue
             taken = candidate.cost.predict(width, None, width)
-            if often * _price(target, best) <= _price_of(candidate, taken.seconds, taken.tokens):
+            if often * _dearer(target, best.prediction, candidate, taken, best.member - member) <= 1.0:
                 continue
             left = {name: limit - taken.most.get(name, 0.0) for name, limit in limits.items() if name != "depth"}
             if most_within(candidate, limits, None, most=width)[0] < width:
@@ -46,10 +50,11 @@ def probe(
     return None
 
 
-def _price(candidate: Candidate, choice: Choice) -> float:
-    return _price_of(candidate, choice.prediction.seconds, choice.prediction.tokens)
-
-
-def _price_of(candidate: Candidate, seconds: float | None, tokens: float) -> float:
-    """Seconds where they are known, else the work: tokens times parameters."""
-    return tokens * max(1, candidate.cost.costs.parameters) if seconds is None else seconds
+def _dearer(target: Candidate, planned: Prediction, candidate: Candidate, taken: Prediction, rungs: int) -> float:
+    """How many times what the candidate takes the target does, which stands so many rungs above it: in money where
+    that is known of both, or else in time, or else in work, which is tokens times parameters."""
+    for much, little in ((planned.dollars, taken.dollars), (planned.seconds, taken.seconds)):
+        if much is not None and little:
+            return much / little
+    large, small = target.cost.costs.parameters, candidate.cost.costs.parameters
+    return planned.tokens / taken.tokens * (large / small if large and small else _RUNG**rungs)

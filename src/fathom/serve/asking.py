@@ -20,7 +20,6 @@ from fathom.api import strategy_of
 from fathom.budget import Budget
 from fathom.errors import LimitError
 from fathom.language.engines.base import Sampling
-from fathom.language.model import LanguageModel
 from fathom.records import Message, Tools
 from fathom.search import Strategy
 from fathom.search.samples import DEFAULT_WIDTH
@@ -100,7 +99,7 @@ async def ask_of(request: ChatRequest, options: FathomOptions, served: Served, c
     if n > limits.n:
         raise Refused(400, f"n is {n}; at most {limits.n}", code="invalid_limit", param="n")
     wants = wanted(request)
-    check_able(wants, served.model, served.id)
+    check_able(wants, served)
     check_options(options, limits)
     effort = request.reasoning_effort
     spending = _within_limits(served.efforts.get(effort), limits) if effort else None
@@ -201,7 +200,7 @@ def _strategy(
     elif not any(getattr(options, name) is not None for name in THINKING):
         said = served.entry.strategy or "direct"
     plain = said == "direct" and judge is None and options.form in (None, "text")
-    if plain and isinstance(served.model, LanguageModel):
+    if plain and served.behind:
         return None
     if said is None and whole:
         said = "best-of-n" if judge is not None else "vote"

@@ -48,8 +48,9 @@ class Gateway:
         self.plain = 0  # choices of plain completions that are
         self.metrics = Metrics(self._look)
         for name, served in models.items():
-            if served.hedging is not None:
-                served.hedging.told = partial(self.metrics.hedged, name)
+            for behind in () if served.borrowed else served.behind:
+                if behind.hedging is not None:
+                    behind.hedging.told = partial(self.metrics.hedged, name)
 
     async def read(self, request: web.BaseRequest, kind: type[T]) -> T:
         """The body of a request, checked. Raises Refused."""
@@ -81,7 +82,7 @@ class Gateway:
     ) -> AsyncGenerator[None, None]:
         """One request from its admission to its account, which is taken in whatever way it ends."""
         last = meter.started + self.config.limits.seconds
-        ask.served.breaker.check()
+        ask.served.check()
         client.knock()
         with request_span(ask, meter):
             async with self.gate.enter(client, meter):
@@ -115,7 +116,7 @@ class Gateway:
         metrics.waiting.set(self.gate.waiting)
         metrics.growing.set(self.plain + sum(run.growing for run in self.runs))
         for name, served in self.models.items():
-            metrics.breaker.labels(name).set(served.breaker.open)
+            metrics.breaker.labels(name).set(served.state != "ready")
 
     def _account(self, client: Client, ask: Ask, meter: Meter) -> None:
         """A request has ended, in whatever way."""

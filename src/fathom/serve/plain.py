@@ -16,10 +16,10 @@ from fathom.errors import CapabilityError, EngineError, NoAnswer
 from fathom.language.charging import charge, cut_off
 from fathom.language.choice import Choice
 from fathom.language.engines.base import Finish, Generation, Piece, Prompt, Request
-from fathom.language.model import LanguageModel
 from fathom.records import StopReason
 from fathom.search.driver import MARGIN
 from fathom.serve.asking import Ask
+from fathom.serve.models import overlaid
 from fathom.serve.wire import Report
 
 __all__ = ["Plain"]
@@ -29,10 +29,12 @@ class Plain:
     """One plain completion under way: ``async with``, then iterate over its pieces; ``choices`` is what came so far."""
 
     def __init__(self, ask: Ask, meter: Meter, *, stream: bool, most_seconds: float) -> None:
-        assert isinstance(ask.served.model, LanguageModel)
+        behind = ask.served.first
+        assert behind is not None
         self.ask = ask
         self.meter = meter
-        self.engine = ask.served.model.engine
+        self.engine = behind.model.engine
+        self._sampling = behind.drawn if ask.sampling is None else overlaid(behind.drawn, ask.sampling)
         self.stream = stream or meter.budget.seconds is not None
         self.choices = [Choice() for _ in range(ask.n)]
         self.stopped = StopReason.EXHAUSTED
@@ -50,7 +52,7 @@ class Plain:
                 prompt,
                 n=ask.n,
                 max_tokens=min(ask.max_tokens, lease.tokens // ask.n),
-                sampling=ask.served.plainly(ask.sampling),
+                sampling=self._sampling,
                 seed=ask.seed,
                 stream=self.stream,
             )

@@ -24,7 +24,7 @@ from fathom.serve.config import Config
 from fathom.serve.gateway import Gateway
 from fathom.serve.listening import BACKLOG, Listener, bound, doors
 from fathom.serve.metrics import CONTENT_TYPE
-from fathom.serve.models import open_served
+from fathom.serve.models import Served, open_served, opening_order
 from fathom.serve.openapi import document
 from fathom.serve.refusal import Refused, refused
 from fathom.serve.replies import ARRIVED, ID, json_reply, new_id, refusal_reply
@@ -66,7 +66,7 @@ async def _openapi(gateway: Gateway, request: web.BaseRequest) -> web.StreamResp
 async def _ready(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
     if gateway.gate.closed:
         raise Refused(503, "shutting down", code="shutting_down")
-    states = {name: served.breaker.state for name, served in gateway.models.items()}
+    states = {name: served.state for name, served in gateway.models.items()}
     there = [state == "ready" for state in states.values()]
     status = "ready" if all(there) else "degraded" if any(there) else "unready"
     return json_reply({"status": status, "models": states}, status=200 if any(there) else 503)
@@ -114,10 +114,11 @@ class Server:
         config = self.config
         if config.otel:
             tracing.export()
-        models: dict[str, Any] = {}
-        for name, entry in config.models.items():
-            models[name] = await open_served(name, entry)
+        models: dict[str, Served] = {}
+        for name in opening_order(config.models):
+            models[name] = await open_served(name, config.models[name], models)
             self._stack.push_async_callback(models[name].aclose)
+        models = {name: models[name] for name in config.models}
         allowances = None
         if self.share is not None:
             allowances = Allowances(self.share)

@@ -14,14 +14,13 @@ import msgspec
 from fathom.answers import Schema
 from fathom.errors import SpecError
 from fathom.language.engines.base import EngineCapability
-from fathom.language.model import LanguageModel
-from fathom.reasoner import Reasoner
 from fathom.records import Message, ToolCall, Tools
 from fathom.search import Strategy
 from fathom.search.best_of_n import BestOfN
 from fathom.search.direct import Direct
 from fathom.search.first import First
 from fathom.search.vote import Vote
+from fathom.serve.models import Served
 from fathom.serve.refusal import Refused
 from fathom.serve.wire import ChatMessage, ChatRequest, ResponseFormat
 
@@ -68,13 +67,14 @@ def wanted(request: ChatRequest) -> list[str]:
     return found
 
 
-def check_able(names: Sequence[str], model: Reasoner, id: str) -> None:
-    """Raises Refused for what the model's engine cannot do."""
-    able = model.engine.traits.capabilities if isinstance(model, LanguageModel) else frozenset()
+def check_able(names: Sequence[str], served: Served) -> None:
+    """Raises Refused for what the model's engine cannot do; of several models, what any of theirs cannot."""
+    each = [behind.model.engine.traits.capabilities for behind in served.behind]
+    able = frozenset.intersection(*each) if each else frozenset()
     for name in names:
         capability, lack = NEEDS[name]
         if capability not in able:
-            raise Refused(400, f"{id} {lack}", code="unsupported_by_model", param=name)
+            raise Refused(400, f"{served.id} {lack}", code="unsupported_by_model", param=name)
 
 
 def check_strategy(names: Sequence[str], strategy: Strategy) -> None:

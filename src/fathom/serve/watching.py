@@ -30,6 +30,7 @@ from fathom.serve.models import choose
 from fathom.serve.plain import Plain
 from fathom.serve.replies import Events
 from fathom.serve.wire import ChatRequest, Report
+from fathom.team import members_of, varied
 
 __all__ = ["Begin", "End", "Tick", "watch"]
 
@@ -232,8 +233,12 @@ def _ended(trajectory: Trajectory) -> Ended:
 
 
 def _seen(model: Reasoner, seed: int, hear: Hear) -> Reasoner:
-    if not isinstance(model, LanguageModel):
+    if not any(isinstance(member, LanguageModel) for member in members_of(model)):
         return Overlooked(model)
-    heard = model.using()
-    heard.engine = OverheardEngine(model.engine, first_seed(seed), hear)
-    return heard
+
+    def heard(model: LanguageModel) -> LanguageModel:
+        found = model.using()
+        found.engine = OverheardEngine(model.engine, first_seed(seed), hear)
+        return found
+
+    return varied(model, heard)
