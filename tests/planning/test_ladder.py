@@ -62,6 +62,16 @@ async def test_of_models_of_unknown_size_the_later_one_is_taken_to_be_better_and
     assert (await fathom.asolve(model, "?")).receipt.strategy == "auto: vote(width=3) by first"
 
 
+async def test_what_was_learned_of_the_first_one_does_not_make_the_next_look_cheap(scripted: Make) -> None:
+    def think_long(prompt: Prompt, rng: random.Random) -> str:
+        return "so " * 300 + "\\boxed{7}"
+
+    name = f"{random.SystemRandom().getrandbits(40):x}"  # of which nothing was learned
+    model = Ladder([scripted(think_long, name=f"{name}-{i}", parameters=0) for i in range(2)])
+    told = [(await fathom.asolve(model, "?")).receipt.strategy for _ in range(6)]
+    assert set(told) == {f"auto: vote(width=3) by {name}-0"}
+
+
 async def test_a_cheaper_model_is_asked_first_where_it_is_much_cheaper(scripted: Make) -> None:
     def ladder(small: float, large: float) -> Ladder:
         return Ladder(

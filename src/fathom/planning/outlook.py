@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from fathom.budget import Meter
 from fathom.costs import Costed, Costs
 from fathom.errors import UsageError
-from fathom.planning.ability import Ability
 from fathom.planning.cost import CostModel
 from fathom.planning.learned import Length, learned, remember
 from fathom.planning.plan import Candidate
@@ -22,6 +21,7 @@ __all__ = ["Outlook", "candidate_of", "survey"]
 
 _ENOUGH = 3  # runs after which what was learned goes before what is assumed
 _OWN = 11  # degrees of freedom after which a model's own account of lengths goes before what was learned: 8 questions
+_ANY = 4  # degrees of freedom of an account that has seen a question
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def survey(session: Session, meter: Meter, profile: str | None = None) -> Outloo
                 found = fit(given, costs)
             except UsageError as error:
                 refused.append(error)
-        before = candidates[max(candidates)].ability if candidates else None
+        before = candidates[max(candidates)] if candidates else None
         candidates[member] = candidate_of(costs, found, before)
         notes += found.notes if found is not None else ()
     if given is not None and len(refused) == len(candidates):
@@ -61,9 +61,12 @@ def survey(session: Session, meter: Meter, profile: str | None = None) -> Outloo
     return Outlook(candidates, limits, tuple(notes))
 
 
-def candidate_of(costs: Costs, found: Fitted | None, before: Ability | None = None) -> Candidate:
+def candidate_of(costs: Costs, found: Fitted | None, before: Candidate | None = None) -> Candidate:
     """A model as plans see it, from its session's account, what was learned of it, and its profile where it has one.
-    ``before`` is the ability of the one that stands before it in a ladder."""
+
+    ``before`` is the one that stands before it in a ladder. Where no question was put to this one yet, its trajectories
+    are taken to be as long as the other's: else what was seen of one would make the other look cheap, or dear.
+    """
     earlier = learned(costs.model, costs.engine)
     known = earlier.over(costs.unit_seconds)
     usual = known.lengths.get(costs.kind, Length())
@@ -74,8 +77,10 @@ def candidate_of(costs: Costs, found: Fitted | None, before: Ability | None = No
         costs = replace(costs, depth=found.profile.depth)
     elif usual.runs >= _ENOUGH and not _OWN <= costs.freedom < math.inf:
         costs = replace(costs, depth=usual.units)
+    elif before is not None and costs.freedom < _ANY and not usual.runs:
+        costs = replace(costs, depth=before.cost.costs.depth)
     if not costs.unit_seconds and known.unit_seconds:
         costs = replace(costs, unit_seconds=known.unit_seconds)
     drag = costs.drag if costs.drag is not None else known.drag  # as things are now goes before how they mostly were
-    ability = found.profile.ability if found is not None else prior(costs, before)
+    ability = found.profile.ability if found is not None else prior(costs, before.ability if before else None)
     return Candidate(CostModel(costs, drag, known.pace_spread), ability)
