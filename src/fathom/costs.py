@@ -34,6 +34,7 @@ class Costs:
     trajectory.
 
     ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
+    ``name`` is what receipts call it, where that is not ``model``.
     ``kind`` is that of the answer that is asked for: how long trajectories become is remembered of each kind by itself,
     since a program takes more words than a number. Lengths scatter: ``spread`` is the standard deviation of their
     logarithm among trajectories of one problem, ``differ`` that of the problems' own usual lengths, which rests on so
@@ -66,6 +67,7 @@ class Costs:
     max_width: int | None = None
     countable: bool = True
     greedy: bool = False
+    name: str = ""
 
     def step(self, width: int) -> float:
         """Seconds of one unit at ``width``: linear between known widths, in proportion beyond them. Needs one known."""

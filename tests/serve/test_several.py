@@ -140,7 +140,7 @@ async def test_a_ladder_can_be_made_of_models_that_are_served_by_themselves(
     assert [model.id async for model in house.client.models.list()] == list(models)
     reply = await house.ask(model="both", fathom={"within": "5s"})
     assert right in reply.choices[0].message.content
-    assert reply.model_extra["fathom"]["strategy"].endswith("by large")
+    assert reply.model_extra["fathom"]["strategy"].endswith("by big")
     assert large.sent_headers[-1]["Authorization"] == "Bearer sesame"
     await house.ask(model="both")
     await house.ask(model="little")

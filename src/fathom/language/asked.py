@@ -35,8 +35,9 @@ class State:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """The question: ``messages`` ask for reasoning, ``direct`` for an answer without, ``prompt_tokens`` is the length
-    of the first. Trajectory i is drawn with ``seed`` + i."""
+    of the first, ``name`` what receipts call the model. Trajectory i is drawn with ``seed`` + i."""
 
+    name: str
     messages: tuple[Message, ...]
     direct: tuple[Message, ...]
     form: Form

@@ -150,6 +150,7 @@ class LanguageModel:
             if Capability.TOP_LOGPROBS in wants:
                 sampling = dataclasses.replace(sampling, top_logprobs=TOP_LOGPROBS)
         asked = Asked(
+            name=self.name,
             messages=messages,
             direct=after(self._opening(direct=True) if form.think else (), problem),
             form=form,

@@ -64,7 +64,7 @@ class LanguageSession:
 
     @property
     def label(self) -> str:
-        return self.traits.model
+        return self.asked.name
 
     @property
     def prompt_tokens(self) -> int:
@@ -73,7 +73,7 @@ class LanguageSession:
     @property
     def costs(self) -> tuple[Costs]:
         """What plans are made from (``fathom.costs.Costed``)."""
-        return (self.timing.costs(self.prompt_tokens),)
+        return (replace(self.timing.costs(self.prompt_tokens), name=self.asked.name),)
 
     def room(self, meter: Meter) -> int:
         return self.timing.room(meter)

@@ -43,7 +43,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return self.cost.costs.model
+        return self.cost.costs.name or self.cost.costs.model
 
     def place(self, depth: int | None) -> float:
         """Where a depth stands between no reasoning, 0, and all of it, 1: what its ability goes by."""
