@@ -3,7 +3,7 @@
     fathom sweep embedded arithmetic:60 -o runs/arith --samples 16 --seed 2026
     python benchmarks/replayed.py runs/arith
 
-    fathom sweep embedded human-eval -o runs/code --questions 100 --samples 8 --depth 320 --judge tests --seed 2026
+    fathom sweep embedded human-eval -o runs/code --questions 120 --samples 8 --depth 320 --judge tests --seed 2026
     python benchmarks/replayed.py runs/code
 
 Differences are paired by question, with 95 % intervals over questions.
