@@ -66,7 +66,9 @@ def run(arguments: list[str]) -> subprocess.Popen[bytes]:
 def lives(process: psutil.Process) -> bool:
     """Whether it still does anything; who was adopted may wait for ever for somebody to ask how it ended."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return True
+        return process.num_threads() > 1  # the first of its threads has ended; the others still hold its files
     except psutil.NoSuchProcess:
         return False
 
