@@ -32,7 +32,7 @@ print(shout(["so", "be", "it"]))
 '''
 
 
-def test_blocks_are_told_with_their_languages_and_the_cut_one_with_its_place() -> None:
+def test_blocks_are_told_with_their_languages_and_the_cut_one_with_its_text() -> None:
     text = "First:\n```bash\npip\n```\nthen\n```Python\nx = 1\n"
     found = blocks_of(text)
     assert found.closed == (("bash", "pip\n"),)

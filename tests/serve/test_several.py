@@ -110,7 +110,7 @@ async def test_one_that_is_down_is_passed_over(open_house: Open, rungs: tuple[Up
         await house.ask()
 
 
-async def test_what_one_of_them_cannot_is_refused_and_nothing_tells_where_they_are(
+async def test_log_probabilities_are_told_and_nothing_tells_where_the_models_are(
     open_house: Open, rungs: tuple[Upstream, Upstream]
 ) -> None:
     small, large = rungs
