@@ -29,7 +29,8 @@ class Costs:
     measured it), ``read_seconds`` that before the first unit, ``drag`` how much longer than that things take now, None
     where nothing ran yet that would show it. ``depth`` are the units of a trajectory that comes to its own end,
     ``most_depth`` those beyond which none goes; ``answer_units`` what stating an answer takes, give or take
-    ``answer_spread`` (the mean distance from it), ``answer_read`` seconds to be read for it, each. ``answer_tokens``
+    ``answer_spread`` (the mean distance from it), ``answer_read`` seconds to be read for it, each. ``held_units`` and
+    ``held_read`` are the same with caution: what is left of a deadline for it when trajectories are cut. ``answer_tokens``
     are held back for it. A unit generates ``unit_tokens`` and holds ``unit_bytes``; ``base_bytes`` are held by any
     trajectory.
 
@@ -57,6 +58,8 @@ class Costs:
     answer_units: float = 0.0
     answer_spread: float = 0.0
     answer_read: float = 0.0
+    held_units: float = 0.0
+    held_read: float = 0.0
     answer_tokens: int = 0
     unit_tokens: float = 1.0
     prompt_tokens: int = 0

@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathom.costs import Costs
-from fathom.language.engines.base import Price
+from fathom.language.engines.base import EngineTraits, Pace, Price
+from fathom.language.prompts import FORMS, AnswerForm
+from fathom.language.timing import Habits, Timing
 from fathom.planning.ability import Measured
 from fathom.planning.cost import CostModel
 from fathom.planning.plan import Candidate, most_within, plan
 from fathom.planning.prior import prior, prior_accuracy
+from fathom.search.driver import CAUTION
 
 
 def candidate(**changes: Any) -> Candidate:
@@ -80,6 +83,21 @@ def test_a_deadline_too_short_for_reasoning_plans_the_bare_answer() -> None:
     assert ample.choice.depth is None
     assert ample.choice.width > 1
     assert ample.choice.accuracy > brief.choice.accuracy
+
+
+@given(st.floats(0.001, 0.3), st.floats(0.2, 60), st.integers(0, 200), st.floats(0, 5))
+def test_reasoning_that_the_deadline_will_cut_is_planned_only_where_it_is_let_grow(
+    step: float, seconds: float, unread: int, scatter: float
+) -> None:
+    pace, habits = Pace(step / 10, {1: step, 16: 5 * step}), Habits()
+    habits.conclusion.spread = scatter
+    timing = Timing(EngineTraits("m", None), FORMS[AnswerForm.SHORT], pace, habits, unread)
+    costs = timing.costs(unread)
+    found = plan(Candidate(CostModel(costs), prior(costs)), {"seconds": seconds, "width": 1}).choice
+    timing.unread = 0
+    left = seconds - costs.read_seconds - CAUTION * timing.reserve(1).seconds
+    if found.depth and CostModel(costs).finished(found.depth) < 0.98:
+        assert found.depth * pace.step(1) <= left + 1e-9
 
 
 def test_without_limits_it_plans_as_wide_as_a_vote_is_by_default() -> None:

@@ -200,7 +200,8 @@ class Timing:
 
     def costs(self, prompt_tokens: int) -> Costs:
         """What is known of time, size and price, for plans."""
-        pace, traits = self.pace, self.traits
+        pace, traits, stated = self.pace, self.traits, self.form.tokens > 0
+        cue = self._cue * pace.read_seconds if pace else 0.0
         return Costs(
             traits.model,
             traits.version,
@@ -214,18 +215,25 @@ class Timing:
             differ=math.sqrt(max(0.0, self.habits.between)),
             freedom=GUESSED - 1 + min(self.habits.questions, REMEMBERED),
             most_depth=DEFAULT_DEPTH,
-            answer_units=self.habits.conclusion.mean if self.form.tokens else 0.0,
-            answer_spread=self.habits.conclusion.spread if self.form.tokens else 0.0,
-            answer_read=len(self.form.cue) / 3 * pace.read_seconds if pace else 0.0,
+            answer_units=self.habits.conclusion.mean if stated else 0.0,
+            answer_spread=self.habits.conclusion.spread if stated else 0.0,
+            answer_read=cue,
+            held_units=SLACK * self.habits.conclusion.high + 1 if stated else 0.0,
+            held_read=SLACK * cue,
             answer_tokens=self.form.tokens,
             prompt_tokens=prompt_tokens,
             unit_bytes=traits.bytes_per_token,
             price=traits.price,
             room=traits.room,
             max_width=traits.max_width,
-            countable=self.form.tokens > 0,
+            countable=stated,
             greedy=EngineCapability.TOKENS in traits.capabilities,  # it shares their prompt; of a server it asks twice
         )
+
+    @property
+    def _cue(self) -> float:
+        """The tokens that lead an unfinished chain to its answer, about."""
+        return len(self.form.cue) / 3
 
     def reserve(self, width: int) -> Reserve:
         """What concluding so many trajectories takes, and reading the prompt where that has not begun."""
@@ -238,7 +246,7 @@ class Timing:
             beyond = habits.conclusion.high * habits.token_seconds.mean
             return Reserve(habits.first_seconds.high + beyond, self.form.tokens)
         step = self.step(self.pace, width)
-        read = (self.unread + len(self.form.cue) / 3 * width) * self.pace.read_seconds * habits.drag
+        read = (self.unread + self._cue * width) * self.pace.read_seconds * habits.drag
         steps = habits.conclusion.high * step
         return Reserve(SLACK * (read + steps) + step, self.form.tokens)  # a step may be under way
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from fathom.costs import Costs
 from fathom.planning.scatter import Range, Shape, rolling, scatter
+from fathom.search.driver import CAUTION
 
 __all__ = ["CostModel", "Prediction", "Sample", "fitted"]
 
@@ -195,22 +196,29 @@ class CostModel:
 
     def _seconds(self, n: float, depth: int | None, wave: int, unfinished: float, *, sure: bool = False) -> float:
         """A full wave to its last end, and what comes before it at the rate of a full wave. ``sure`` counts the last
-        trajectory as long as it may become, and all of a wave as still unfinished at the end."""
+        trajectory as long as it may become, all of a wave as still unfinished at the end, and as much time for their
+        answers as the driver will hold back: what it cuts sooner is another plan."""
         costs, median = self.costs, self._median
-        stating = wave if sure else max(1.0, wave * unfinished)
         total = costs.read_seconds
         if cap := self._cap(depth):
             total += cap * self._step(wave) if sure else self._wave(_lengths(wave, median, costs.spread, cap))
             total += max(0.0, n / wave - 1.0) * _mean(wave, median, costs.spread, cap) * self._step(wave)
-            total += self._step(wave) if unfinished > 0.02 and costs.answer_units else 0.0  # one may be under way
-            total += self._stating(math.ceil(stating)) if unfinished > 0.02 else 0.0
+            if unfinished > 0.02 and costs.answer_units:
+                total += self._held(wave, n) if sure else self._stating(math.ceil(max(1.0, wave * unfinished)))
         elif costs.answer_units:
             total += rolling([costs.answer_units] * math.ceil(n), wave, self._step)[0] + costs.answer_read * n
         return self.drag * total
 
     def _stating(self, width: int) -> float:
+        """Seconds for the answers of so many trajectories that were cut."""
         costs = self.costs
-        return costs.answer_units * self._step(width) + costs.answer_read * width if costs.answer_units else 0.0
+        return (1.0 + costs.answer_units) * self._step(width) + costs.answer_read * width  # a step may be under way
+
+    def _held(self, wave: int, n: float) -> float:
+        """Seconds that are held back for the answers of a wave, the last one of n trajectories."""
+        costs = self.costs
+        held = costs.held_units * self._step(wave) + costs.held_read * wave
+        return max(held * (CAUTION if n <= wave else 1.0), self._stating(wave))
 
     def _step(self, width: int) -> float:
         if width not in self._steps:

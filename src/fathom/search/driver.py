@@ -25,7 +25,7 @@ from fathom.records import Problem, StopReason, Trajectory
 from fathom.search.base import Action, Conclude, Drop, Grow, Judge, Lost, Search
 from fathom.search.holdback import Holdback
 
-__all__ = ["Driver"]
+__all__ = ["CAUTION", "Driver"]
 
 MARGIN = 0.012
 EACH = 20e-6
