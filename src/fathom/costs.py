@@ -30,9 +30,9 @@ class Costs:
     where nothing ran yet that would show it. ``depth`` are the units of a trajectory that comes to its own end,
     ``most_depth`` those beyond which none goes; ``answer_units`` what stating an answer takes, give or take
     ``answer_spread`` (the mean distance from it), ``answer_read`` seconds to be read for it, each. ``held_units`` and
-    ``held_read`` are the same with caution: what is left of a deadline for it when trajectories are cut. ``answer_tokens``
-    are held back for it. A unit generates ``unit_tokens`` and holds ``unit_bytes``; ``base_bytes`` are held by any
-    trajectory.
+    ``held_read`` are the same with caution: what is left of a deadline for it when trajectories are cut, as
+    ``answer_tokens`` are of a limit on tokens. A unit generates ``unit_tokens`` and holds ``unit_bytes``;
+    ``base_bytes`` are held by any trajectory.
 
     ``engine`` names what runs the model, with its version; where it is empty, nothing is remembered of the model.
     ``name`` is what receipts call it, where that is not ``model``.
