@@ -50,7 +50,9 @@ values = st.one_of(
 def test_options_are_those_of_a_spec(name: str, options: dict[str, object]) -> None:
     said = str(Spec("x", options))[1:]
     bare = ModelURI.parse(name)
-    assert ModelURI.parse(name + said) == ModelURI(bare.kind, bare.place, options)
+    found = ModelURI.parse(name + said)
+    assert found == ModelURI(bare.kind, bare.place, options)
+    assert ModelURI.parse(str(found)) == found
 
 
 @given(st.text(max_size=40))

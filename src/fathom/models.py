@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fathom.language.download import Progress
     from fathom.language.engines.base import Engine, Sampling
 
-__all__ = ["KINDS", "Kind", "available", "named_model", "open_model"]
+__all__ = ["KINDS", "Kind", "available", "checked_options", "named_model", "open_model"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ async def open_model(uri: str = "embedded", *, progress: Progress | None = None,
     is, where the model has to be fetched first.
     """
     named = named_model(uri)
-    options = {**options, **_checked(uri, named)}
+    options = {**options, **checked_options(uri, named)}
     if named.kind in ("", "gguf") and options.get("draft") in CATALOGUE:
         options["draft"] = await _fetched(options["draft"], progress)
     try:
@@ -108,7 +108,7 @@ def named_model(uri: str) -> ModelURI:
     raise UnknownModel(one_of("model", uri, ["embedded", *CATALOGUE, *(kind.uri for kind in KINDS.values())]))
 
 
-def _checked(uri: str, named: ModelURI) -> dict[str, Any]:
+def checked_options(uri: str, named: ModelURI) -> dict[str, Any]:
     """The options of a URI as their owner's annotations read them; a price is said as ``[read, generated]``, in dollars
     per million tokens. Raises UsageError for what does not fit."""
     said = {name: value for name, value in named.options.items() if name not in DRAWING}
@@ -117,7 +117,9 @@ def _checked(uri: str, named: ModelURI) -> dict[str, Any]:
     if named.kind == "ladder":  # they go to each of its models
         from fathom.planning.ladder import rungs
 
-        return [_checked(uri, replace(named_model(rung), options=named.options)) for rung in rungs(named.place)][-1]
+        return [checked_options(uri, replace(named_model(rung), options=named.options)) for rung in rungs(named.place)][
+            -1
+        ]
     owner = resolve_name(KINDS[named.kind or "gguf"].takes)
     known = [p.name for p in inspect.signature(owner).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     types = get_type_hints(owner) | {"form": str, "price": tuple[float, float]}

@@ -13,14 +13,15 @@ from typing import Any
 
 from fathom.errors import SpecError
 from fathom.language.catalogue import CATALOGUE, DEFAULT_MODEL
-from fathom.specs import parse_spec
+from fathom.specs import Spec, parse_spec
 
 __all__ = ["ModelURI", "split_uris"]
 
 
 @dataclass(frozen=True)
 class ModelURI:
-    """``kind`` is empty for a model of the catalogue, whose name is its ``place``."""
+    """``kind`` is empty for a model of the catalogue, whose name is its ``place``. ``str`` writes it so that it parses
+    to the same again."""
 
     kind: str
     place: str
@@ -38,6 +39,9 @@ class ModelURI:
             text = DEFAULT_MODEL
         kind, colon, place = text.partition(":")
         return cls(kind, place, options) if colon and text not in CATALOGUE else cls("", text, options)
+
+    def __str__(self) -> str:
+        return str(Spec(f"{self.kind}:{self.place}" if self.kind else self.place, self.options))
 
 
 def split_uris(text: str) -> tuple[str, ...]:

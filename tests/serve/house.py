@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from upstreams import Upstream
 
 from fathom.serve.server import Server
 
-__all__ = ["ASKED", "Clock", "Held", "House", "Open"]
+__all__ = ["ASKED", "Clock", "Held", "House", "Open", "reserved"]
 
 ASKED = [{"role": "user", "content": "What is 17 times 23?"}]
 
@@ -63,3 +65,12 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+@contextmanager
+def reserved() -> Iterator[int]:
+    """A port at which nobody listens, and which the system gives to nobody else meanwhile."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
 import msgspec
 import openai
 import pytest
-from house import ASKED, Clock, House, Open
+from house import ASKED, Clock, House, Open, reserved
 from upstreams import Upstream
 
 from fathom.serve.breaker import Breaker
 from fathom.serve.config import KeyEntry, ModelEntry
 from fathom.serve.refusal import Refused
-
-
-@contextmanager
-def reserved() -> Iterator[int]:
-    """A port at which nobody listens, and which the system gives to nobody else meanwhile."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield int(held.getsockname()[1])
 
 
 async def ready(house: House) -> tuple[int, dict[str, Any]]:

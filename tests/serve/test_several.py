@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,13 +10,19 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
-from house import ASKED, House, Open
+from house import ASKED, House, Open, reserved
 from upstreams import Upstream
 
-from fathom.errors import UsageError
+import fathom
+from fathom.errors import FathomError, UsageError
 from fathom.serve.config import ModelEntry
 
 Say = Callable[[dict[str, Any], int], list[str]]
+
+
+def unheard() -> str:
+    """A name of a model of which nothing was learned."""
+    return f"{random.SystemRandom().getrandbits(40):x}"
 
 
 def always(answer: str) -> Say:
@@ -44,7 +51,7 @@ def rungs(right: str) -> Iterator[tuple[Upstream, Upstream]]:
 
 async def open_ladder(open_house: Open, small: Upstream, large: Upstream, *options: str) -> House:
     first, second = options or ("", "")
-    name = f"{random.SystemRandom().getrandbits(40):x}"  # of which nothing was learned
+    name = unheard()
     return await open_house(
         entry=ModelEntry(uri=f"ladder:openai:small-{name}@{small.url}{first},openai:large-{name}@{large.url}{second}")
     )
@@ -153,8 +160,9 @@ async def test_a_ladder_can_be_made_of_models_that_are_served_by_themselves(
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("ladder:little,nobody", "nobody has no table of its own"),
+        ("ladder:little,nobody", "nobody has no table of its own, nor is it a model's name"),
         ("ladder:little,more", "more is a ladder itself"),
+        ("ladder:little,ladder:embedded", "ladder:embedded is a ladder itself"),
         ("ladder:little,big(temperature=0.1)", "in their own tables"),
         ("ladder:little", "two models or more"),
     ],
@@ -171,6 +179,57 @@ async def test_a_ladder_of_what_is_not_there_says_what_is_missing(
     }
     with pytest.raises(UsageError, match=said):
         await open_house(models=models)
+
+
+async def test_models_of_a_ladder_that_have_no_table_are_opened_for_it(
+    open_house: Open, rungs: tuple[Upstream, Upstream], right: str
+) -> None:
+    small, large = rungs
+    small.tokens = anything
+    models = {
+        "little": ModelEntry(uri=f"openai:{unheard()}@{small.url}(price=[0, 0])"),
+        "both": ModelEntry(uri=f"ladder:little,openai:large-{unheard()}@{large.url}(price=[1e6, 2e6])"),
+    }
+    house = await open_house(models=models)
+    assert [model.id async for model in house.client.models.list()] == list(models)
+    reply = await house.ask(model="both", fathom={"within": "5s"})
+    assert right in reply.choices[0].message.content
+    assert "by little" in reply.model_extra["fathom"]["strategy"]
+    assert reply.model_extra["fathom"]["strategy"].partition(" | ")[2].startswith("vote(width=16) by large")
+    assert reply.model_extra["fathom"]["spent"]["cost"] > 0
+    served = house.server.gateway.models
+    assert served["both"].behind == served["little"].behind + served["both"].own
+    await house.server.__aexit__()
+    with pytest.raises(FathomError, match="closed"):
+        await fathom.asolve(served["both"].own[0].model, "What is 6 times 7?")
+
+
+async def test_one_that_is_not_there_when_the_gateway_starts_is_asked_when_it_comes(
+    open_house: Open, rungs: tuple[Upstream, Upstream], right: str
+) -> None:
+    small, _ = rungs
+    with reserved() as port:
+        uri = f"ladder:openai:{unheard()}@{small.url},openai:{unheard()}@http://127.0.0.1:{port}/v1"
+        house = await open_house(entry=ModelEntry(uri=uri))
+        served = house.server.gateway.models["m"]
+        assert [one.breaker.state for one in served.behind] == ["ready", "absent"]
+        small.tokens = anything
+        reply = await house.ask(fathom={"within": "2s"})
+        assert right not in reply.choices[0].message.content
+        with Upstream(port=port, tokens=always(right)):
+            while served.behind[1].breaker.state != "ready":  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.05)
+            reply = await house.ask(fathom={"within": "5s"})
+            assert right in reply.choices[0].message.content
+
+
+async def test_what_a_tables_uri_says_of_its_price_is_charged(open_house: Open, upstream: Upstream) -> None:
+    house = await open_house(entry=ModelEntry(uri=f"openai:m@{upstream.url}(price=[0, 1e6])"))
+    reply = await house.ask(fathom={"strategy": "vote", "width": 4})
+    spent = reply.model_extra["fathom"]["spent"]
+    assert spent["cost"] == pytest.approx(reply.usage.completion_tokens)
+    with pytest.raises(UsageError, match="no option 'prize'"):
+        await open_house(entry=ModelEntry(uri=f"openai:m@{upstream.url}(prize=[0, 1e6])"))
 
 
 @pytest.mark.parametrize("within", ["1s", "5s"])

@@ -48,7 +48,7 @@ class Gateway:
         self.plain = 0  # choices of plain completions that are
         self.metrics = Metrics(self._look)
         for name, served in models.items():
-            for behind in () if served.borrowed else served.behind:
+            for behind in served.own:
                 if behind.hedging is not None:
                     behind.hedging.told = partial(self.metrics.hedged, name)
 

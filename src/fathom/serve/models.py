@@ -12,13 +12,13 @@ from typing import Any
 
 from fathom import tracing
 from fathom.answers import warm_up
-from fathom.errors import UpstreamError, UsageError, one_of
+from fathom.errors import UnknownModel, UpstreamError, UsageError, one_of
 from fathom.language.engines.base import Price, Sampling
 from fathom.language.engines.hedged import HedgedEngine
 from fathom.language.engines.openai import OpenAIEngine, engine_of
 from fathom.language.engines.traced import TracedEngine
 from fathom.language.model import LanguageModel, drawn
-from fathom.models import named_model, open_model
+from fathom.models import checked_options, named_model, open_model
 from fathom.planning.ladder import Ladder, rungs
 from fathom.planning.profile import Fitted
 from fathom.reasoner import Reasoner
@@ -27,7 +27,7 @@ from fathom.serve.config import EffortEntry, ModelEntry
 from fathom.serve.efforts import EFFORTS, by_curve, profile_of, told
 from fathom.serve.refusal import Refused
 from fathom.serve.wire import Effort, ModelCard
-from fathom.team import in_form, members_of, varied
+from fathom.team import in_form, varied
 from fathom.uris import ModelURI
 
 __all__ = ["Behind", "Served", "choose", "open_served", "opening_order", "overlaid"]
@@ -62,16 +62,23 @@ class Behind:
 
 class Served:
     """A model under the name that clients use, with the language models ``behind`` it: it alone, all of a ladder's, or
-    none. One that is ``borrowed`` is made of others that are served, which close it."""
+    none. A ladder is made of served models; its ``parts`` are those of them that no client can name, and nobody else
+    closes."""
 
     def __init__(
-        self, id: str, entry: ModelEntry, model: Reasoner, behind: Sequence[Behind] = (), *, borrowed: bool = False
+        self,
+        id: str,
+        entry: ModelEntry,
+        model: Reasoner,
+        behind: Sequence[Behind] = (),
+        *,
+        parts: Sequence[Served] | None = None,
     ) -> None:
         self.id = id
         self.entry = entry
         self.model = model
         self.behind = tuple(behind)
-        self.borrowed = borrowed
+        self.parts = parts
         self.created = int(time.time())
         self.masks = {secret: shown for one in behind for secret, shown in one.masks.items()}
         self.efforts: Mapping[Effort, EffortEntry] = {**EFFORTS, **entry.efforts}
@@ -83,6 +90,11 @@ class Served:
 
     def __repr__(self) -> str:
         return f"Served({self.id!r})"
+
+    @property
+    def own(self) -> tuple[Behind, ...]:
+        """Those behind it that are behind no other model that clients can name."""
+        return self.behind if self.parts is None else tuple(one for part in self.parts for one in part.behind)
 
     @property
     def state(self) -> str:
@@ -142,8 +154,10 @@ class Served:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])
-        if not self.borrowed:
+        if self.parts is None:
             await self.model.aclose()
+        else:
+            await asyncio.gather(*(part.aclose() for part in self.parts))
 
 
 def overlaid(base: Sampling, said: Sampling) -> Sampling:
@@ -172,65 +186,77 @@ async def open_served(id: str, entry: ModelEntry, others: Mapping[str, Served]) 
     """Open a model as its entry says; a ladder may be made of ``others``. Raises what ``fathom.open`` raises, but for
     an upstream that is not there."""
     named = named_model(entry.uri)
-    if named.kind == "openai":
-        return await _open_upstream(id, entry, named)
-    if entry.api_key_env or entry.max_concurrency or entry.timeout or entry.price:
+    if named.kind != "openai" and (entry.api_key_env or entry.max_concurrency or entry.timeout or entry.price):
         raise UsageError(f"models.{id}: api_key_env, price, timeout and max_concurrency go with openai: models only")
-    if named.kind == "recursive":
-        return Served(id, entry, await open_model(entry.uri))
-    if named.kind == "ladder" and not set(rungs(named.place)).isdisjoint(others):
-        return _ladder_of(id, entry, named, others)
-    model = await open_model(entry.uri, form=entry.form)
+    if named.kind == "ladder":
+        return await _open_ladder(id, entry, named, others)
+    return await _open_one(entry, id)
+
+
+async def _open_one(entry: ModelEntry, id: str | None = None) -> Served:
+    """A model that is no ladder; without an id it goes by its own name."""
+    named = named_model(entry.uri)
+    if named.kind == "openai":
+        return await _open_upstream(entry, named, id)
+    form: dict[str, Any] = {} if named.kind == "recursive" else {"form": entry.form}
+    model = await open_model(entry.uri, **form)
+    if not isinstance(model, LanguageModel):
+        return Served(id or model.name, entry, model)
     await asyncio.to_thread(warm_up)  # the algebra that compares answers: its import would hold up the first requests
-    if isinstance(model, LanguageModel):
-        model.name = id
-    each = zip(members_of(model), _options(named), strict=True)
-    behind = [Behind(one, options, entry.hedge) for one, options in each if isinstance(one, LanguageModel)]
-    return Served(id, entry, model, behind)
+    model.name = id or model.name
+    return Served(model.name, entry, model, [Behind(model, named.options, entry.hedge)])
 
 
-def _ladder_of(id: str, entry: ModelEntry, named: ModelURI, others: Mapping[str, Served]) -> Served:
-    """A ladder whose models are served by themselves, too."""
+async def _open_ladder(id: str, entry: ModelEntry, named: ModelURI, others: Mapping[str, Served]) -> Served:
+    """A ladder of models that are served by themselves, too, and of some that have no table: these are opened for
+    it."""
     names = rungs(named.place)
-    if missing := [name for name in names if name not in others]:
-        raise UsageError(
-            f"models.{id}: {missing[0]} has no table of its own, as others of the ladder have: give it one"
-        )
-    if named.options:
+    alone = {name: _rung(id, name, named.options) for name in names if name not in others}
+    if named.options and not alone:
         raise UsageError(f"models.{id}: the options of a ladder's models are said in their own tables")
-    members = [others[name] for name in names]
-    if nested := [member.id for member in members if isinstance(member.model, Ladder)]:
-        raise UsageError(f"models.{id}: {nested[0]} is a ladder itself: name its models instead")
+    kinds = [alone[name].kind if name in alone else named_model(others[name].entry.uri).kind for name in names]
+    if "ladder" in kinds:
+        raise UsageError(f"models.{id}: {names[kinds.index('ladder')]} is a ladder itself: name its models instead")
+    parts: dict[str, Served] = {}
+    try:
+        for name, rung in alone.items():
+            parts[name] = await _open_one(ModelEntry(uri=str(rung), form=entry.form, hedge=entry.hedge))
+    except BaseException:
+        await asyncio.gather(*(part.aclose() for part in parts.values()))
+        raise
+    members = [others.get(name) or parts[name] for name in names]
     behind = [one for member in members for one in member.behind]
-    return Served(id, entry, Ladder([member.model for member in members]), behind, borrowed=True)
+    return Served(id, entry, Ladder([member.model for member in members]), behind, parts=tuple(parts.values()))
 
 
-def _options(named: ModelURI) -> list[Mapping[str, Any]]:
-    """The options of each model that a URI opens, as it gets them, in order."""
-    if named.kind != "ladder":
-        return [named.options]
-    each = [named_model(rung) for rung in rungs(named.place)]
-    return [{**named.options, **options} for rung in each for options in _options(rung)]
+def _rung(id: str, name: str, options: Mapping[str, Any]) -> ModelURI:
+    """A model of a ladder that has no table of its own; it has the ladder's options where it does not say others."""
+    try:
+        named = named_model(name)
+    except UnknownModel as error:
+        raise UsageError(f"models.{id}: {name} has no table of its own, nor is it a model's name: {error}") from None
+    return replace(named, options={**options, **named.options})
 
 
-async def _open_upstream(id: str, entry: ModelEntry, named: ModelURI) -> Served:
-    options = dict(named.options)
+async def _open_upstream(entry: ModelEntry, named: ModelURI, id: str | None) -> Served:
+    options = checked_options(entry.uri, named)
     sampling = drawn(options)
     options |= {"api_key": os.environ[entry.api_key_env] if entry.api_key_env else None}
     options |= {"timeout": entry.timeout} if entry.timeout else {}
     options |= {"max_concurrency": entry.max_concurrency} if entry.max_concurrency else {}
     if entry.price is not None:
         options["price"] = Price(entry.price.prompt, entry.price.completion)
+    form = options.pop("form", entry.form)
     engine = await engine_of(named.place, **options)
-    model = LanguageModel(engine, form=entry.form, sampling=sampling, name=id)
+    model = LanguageModel(engine, form=form, sampling=sampling, name=id)
     lacking: UpstreamError | None = None
     try:
         await engine.identify()
     except UpstreamError as error:
         lacking = error
-    served = Served(id, entry, model, [Behind(model, named.options, entry.hedge)])
+    served = Served(model.name, entry, model, [Behind(model, named.options, entry.hedge)])
     if lacking is not None:
-        LOG.warning("%s: %s; it is looked for until it comes", id, lacking)
+        LOG.warning("%s: %s; it is looked for until it comes", served.id, lacking)
         served.look_for(engine)
     await model.prepare()
     await asyncio.to_thread(warm_up)
