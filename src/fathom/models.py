@@ -110,16 +110,15 @@ def named_model(uri: str) -> ModelURI:
 
 def checked_options(uri: str, named: ModelURI) -> dict[str, Any]:
     """The options of a URI as their owner's annotations read them; a price is said as ``[read, generated]``, in dollars
-    per million tokens. Raises UsageError for what does not fit."""
+    per million tokens. Raises UsageError, which calls it ``uri``, for what does not fit."""
     said = {name: value for name, value in named.options.items() if name not in DRAWING}
     if not said:
         return dict(named.options)
     if named.kind == "ladder":  # they go to each of its models
         from fathom.planning.ladder import rungs
 
-        return [checked_options(uri, replace(named_model(rung), options=named.options)) for rung in rungs(named.place)][
-            -1
-        ]
+        each = [replace(named_model(rung), options=named.options) for rung in rungs(named.place)]
+        return [checked_options(uri, one) for one in each][-1]
     owner = resolve_name(KINDS[named.kind or "gguf"].takes)
     known = [p.name for p in inspect.signature(owner).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     types = get_type_hints(owner) | {"form": str, "price": tuple[float, float]}
