@@ -26,6 +26,8 @@ from fathom.serve.keys import Keys, new_key
         (["open.toml", "--host", "no\x01name..example"], "cannot listen"),
         (["-m", "openai:m@http://127.0.0.1:1/v1", "-m", "openai:m@http://127.0.0.1:2/v1"], "both be called 'm'"),
         (["-m", "embedded", "-m", "embedded"], "both be called 'embedded'"),
+        (["-m", "ladder:embedded", "-m", "embedded", "-m", "ladder:embedded"], "both be called 'ladder:embedded'"),
+        (2 * ["-m", "ladder:openai:a@http://h:1/v1,openai:b@http://h:2/v1(top_p=1)"], "both be called 'ladder:a,b'"),
         (["open.toml", "-m", "embedded"], "not both"),
         (["--new-key", ""], "1 to 64"),
         (["--new-key", "a\nb"], "printable"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fathom.errors import UsageError
-from fathom.uris import ModelURI
+from fathom.uris import ModelURI, split_uris
 
 if TYPE_CHECKING:
     from fathom.serve.config import ModelEntry
@@ -106,5 +106,7 @@ def _short(uri: str) -> str:
     named = ModelURI.parse(uri)
     if not named.kind:
         return uri.partition("(")[0].strip() or named.place
+    if named.kind == "ladder":
+        return "ladder:" + ",".join(map(_short, split_uris(named.place)))
     name = named.place.partition("@")[0]
     return Path(name).stem if named.kind == "gguf" else name
