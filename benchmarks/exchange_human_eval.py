@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from code_tasks import passes, problems, question
+from ended import ended
 from intervals import paired, share
 from resumable import kept
 
@@ -33,13 +34,7 @@ CONTENDERS = ((SMALL, "direct"), (SMALL, PATIENT), (LARGE, "direct"))
 
 async def attempt(model: Reasoner, strategy: str, problem: dict[str, str]) -> dict[str, Any]:
     budget, seed = fathom.Budget(depth=DEPTH), int(problem["task_id"].rpartition("/")[2])
-    try:
-        result = await fathom.asolve(model, question(problem), strategy=strategy, budget=budget, seed=seed)
-        answer, receipt = result.answer, result.receipt
-    except fathom.NoAnswer as error:
-        if error.receipt is None:
-            raise
-        answer, receipt = "", error.receipt
+    answer, receipt = await ended(model, question(problem), strategy=strategy, budget=budget, seed=seed)
     return {
         "right": bool(answer) and await passes(problem, answer),
         "tokens": receipt.spent.tokens,

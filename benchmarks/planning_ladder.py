@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from ended import ended
 from intervals import mean, paired
 from planning_auto import question
 from resumable import kept
 
-import fathom
 from fathom.answers import canonical
 from fathom.language.engines.llama import LlamaEngine
 from fathom.language.model import LanguageModel
@@ -32,13 +32,7 @@ LADDER = "ladder"
 
 
 async def answered(model: Reasoner, text: str, seconds: float, seed: int) -> dict[str, Any]:
-    try:
-        result = await fathom.asolve(model, text, within=seconds, seed=seed)
-        answer, receipt = result.answer, result.receipt
-    except fathom.NoAnswer as error:
-        if error.receipt is None:
-            raise
-        answer, receipt = "", error.receipt
+    answer, receipt = await ended(model, text, within=seconds, seed=seed)
     spent = receipt.spent
     return {
         "answer": answer,

@@ -218,7 +218,7 @@ class Timing:
             answer_units=self.habits.conclusion.mean if stated else 0.0,
             answer_spread=self.habits.conclusion.spread if stated else 0.0,
             answer_read=cue,
-            held_units=SLACK * self.habits.conclusion.high + 1 if stated else 0.0,
+            held_units=self._held if stated else 0.0,
             held_read=SLACK * cue,
             answer_tokens=self.form.tokens,
             prompt_tokens=prompt_tokens,
@@ -235,6 +235,11 @@ class Timing:
         """The tokens that lead an unfinished chain to its answer, about."""
         return len(self.form.cue) / 3
 
+    @property
+    def _held(self) -> float:
+        """The steps that are held back for a conclusion: one more may be under way."""
+        return SLACK * self.habits.conclusion.high + 1
+
     def reserve(self, width: int) -> Reserve:
         """What concluding so many trajectories takes, and reading the prompt where that has not begun."""
         if self.form.tokens == 0:
@@ -247,8 +252,7 @@ class Timing:
             return Reserve(habits.first_seconds.high + beyond, self.form.tokens)
         step = self.step(self.pace, width)
         read = (self.unread + self._cue * width) * self.pace.read_seconds * habits.drag
-        steps = habits.conclusion.high * step
-        return Reserve(SLACK * (read + steps) + step, self.form.tokens)  # a step may be under way
+        return Reserve(SLACK * read + self._held * step, self.form.tokens)
 
 
 def _beyond(reached: float, mean: float, deviation: float, share: float) -> float:
